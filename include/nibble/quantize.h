@@ -1,0 +1,115 @@
+// quantize(): Graph + RangeTable + QuantScheme -> QuantizedGraph. The one place where a scale is born.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "nibble/calibrate.h"
+#include "nibble/graph.h"
+#include "nibble/quant_params.h"
+
+namespace nibble {
+
+// How one tensor kind is quantized.
+struct TensorScheme {
+  QuantType type;
+  bool symmetric = false;
+  bool per_channel = false;  // weights: along the output channels
+};
+
+// What to do, for the whole network or for one node.
+struct NodeScheme {
+  TensorScheme weights = {.type = {.bit_width = 8, .is_signed = true, .narrow_range = true}, .symmetric = true, .per_channel = true};
+  TensorScheme activations = {.type = {.bit_width = 8, .is_signed = false}, .symmetric = false, .per_channel = false};
+  bool quantized = true;  // false: stays float
+  std::string reason;     // why not, for the report
+};
+
+// Overrides by node name (ECMAScript regex, whole name) or op type; later rules win.
+struct NodeRule {
+  std::string node_regex;  // empty: any
+  std::string op_type;     // empty: any
+  std::optional<bool> quantized;
+  std::optional<TensorScheme> weights;
+  std::optional<TensorScheme> activations;  // of the node's outputs
+};
+
+enum class FirstLastPolicy { kSame, kFloat, k8Bit };
+
+struct QuantScheme {
+  NodeScheme defaults;
+  std::vector<NodeRule> rules;
+  RequantizeLaw law = RequantizeLaw::kFloat32;
+  FirstLastPolicy first_last = FirstLastPolicy::kSame;
+  bool reduce_range = false;                     // 7-bit weights, for targets whose 16-bit sums saturate
+  std::vector<std::string> op_types_to_quantize;  // empty: every op with an integer path
+  std::vector<std::string> unsupported_ops;      // integer forms that the target lacks
+  std::string target = "ort-cpu";
+};
+// Presets from schemes/targets/*.json, compiled in. Throws Error{kInvalidArgument} listing the known ones.
+struct TargetInfo {
+  std::string name;
+  std::string summary;
+};
+std::vector<TargetInfo> list_targets();
+QuantScheme scheme_for_target(const std::string& target);
+// Applies a recipe file (JSON) on top of a scheme; unknown keys are errors.
+QuantScheme apply_scheme_recipe(QuantScheme scheme, const std::string& json_text, const std::string& origin);
+std::string to_json(const QuantScheme& scheme);
+
+// The accumulator proof of one integer layer: the exact bound over all inputs that the grid allows.
+struct AccumulatorProof {
+  std::int64_t lo = 0, hi = 0;  // of the accumulator, bias included
+  int bits_needed = 0;          // two's complement width that holds [lo, hi]
+  int worst_case_bits = 0;      // 2n + ceil(log2(c k^2)), from the shapes alone
+};
+
+// What became of one node.
+struct LayerInfo {
+  std::string name;
+  std::string op_type;
+  bool integer = false;
+  std::string reason;  // for float nodes: why
+  std::optional<AccumulatorProof> proof;
+  std::vector<std::string> notes;  // widened scale, tied output ...
+};
+
+// A network with integer values. `graph` has the ONNX op of every node; a value with parameters in `params` holds integers q, a value without
+// holds reals (or plain integers: shapes, indices). A node is an *integer node* iff its output has parameters and it is not QuantizeLinear:
+// it computes its op on integers under `law`. The edges are explicit nodes of the graph:
+//   QuantizeLinear(x) -> q      real to integer; the parameters are params[q] (no scale inputs)
+//   DequantizeLinear(q) -> x    integer to real; the parameters are params[input]
+//   Requantize(q) -> q'         integer to integer under other parameters (domain "nibble")
+// Constants with parameters are stored as integers (int8/uint8; biases int32).
+// Fused activations: attributes "activation" ("Relu" or "Clip") with "activation_min"/"activation_max" (float) on Conv/Gemm/Add... nodes.
+struct QuantizedGraph {
+  Graph graph;
+  std::vector<std::optional<QuantParams>> params;  // by ValueId
+  RequantizeLaw law = RequantizeLaw::kFloat32;
+  std::vector<LayerInfo> layers;  // one a node that computes, in order
+  std::vector<std::string> warnings;
+
+  const QuantParams* params_of(ValueId id) const {
+    const auto& p = params[static_cast<std::size_t>(id)];
+    return id != kNoValue && p ? &*p : nullptr;
+  }
+};
+void verify(const QuantizedGraph& model);
+
+// `graph` is canonical (after the passes). Warnings and every decision are in the result.
+QuantizedGraph quantize(const Graph& graph, const RangeTable& ranges, const QuantScheme& scheme);
+
+// The accumulator proofs of a quantized model, by node; recomputed from its integers.
+std::optional<AccumulatorProof> prove_accumulator(const QuantizedGraph& model, NodeId node);
+
+// Runs a QuantizedGraph on the integer values themselves (int64 sums, no kernel of the runtime): the simulation that the runtime must equal
+// bit for bit. Inputs and outputs as the graph's. `observe`, if set, gets every value as it is made (integers for quantized ones).
+using ValueCallback = std::function<void(ValueId, const Tensor&)>;
+std::vector<Tensor> simulate(const QuantizedGraph& model, std::span<const Tensor> inputs, const ValueCallback& observe = {});
+
+}  // namespace nibble

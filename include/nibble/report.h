@@ -1,0 +1,101 @@
+// Measuring and explaining: inspect, evaluate, compare, benchmark.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "nibble/dataset.h"
+#include "nibble/graph.h"
+#include "nibble/progress.h"
+#include "nibble/quantize.h"
+#include "nibble/runtime.h"
+
+namespace nibble {
+
+// A model as the program uses it: a float graph, or a quantized one.
+struct Model {
+  std::string path;
+  Graph graph;                            // as imported
+  std::optional<QuantizedGraph> quantized;  // set if the file holds quantization
+  std::int64_t file_bytes = 0;
+};
+Model load_model(const std::string& path);
+
+// Runs a Model either way: float interpreter, integer runtime, or simulation.
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  virtual std::vector<Tensor> run(std::span<const Tensor> inputs) = 0;
+};
+enum class RunAs { kAuto, kSimulation };
+std::unique_ptr<Runner> make_runner(const Model& model, int threads, RunAs as = RunAs::kAuto);
+
+struct EvaluateOptions {
+  int threads = 1;
+  RunAs as = RunAs::kAuto;
+  ProgressSink* progress = nullptr;
+};
+struct EvaluateResult {
+  std::int64_t samples = 0;
+  std::optional<double> top1, top5;           // percent; unset without labels
+  std::optional<double> agreement;            // percent of samples with the reference's argmax
+  std::optional<double> reference_top1;
+  std::optional<double> kl;                   // mean KL(reference || model) of the softmaxed outputs, nats
+  std::optional<double> sqnr_db;              // of the first output against the reference
+  std::vector<std::string> notes;
+};
+// Classifier accuracy on the first output (its last or channel axis holds the classes).
+EvaluateResult evaluate(const Model& model, const Dataset& dataset, const EvaluateOptions& options, const Model* reference = nullptr);
+
+struct LayerCompare {
+  std::string name;      // value name
+  std::string op_type;   // of its producer
+  double sqnr_db = 0;
+  double float_rms = 0, error_rms = 0;
+};
+struct CompareResult {
+  std::int64_t samples = 0;
+  std::optional<double> agreement;
+  std::vector<LayerCompare> layers;  // in graph order, matched by value name
+  std::vector<LayerCompare> outputs;
+};
+CompareResult compare(const Model& float_model, const Model& quantized_model, const Dataset& dataset, const EvaluateOptions& options);
+
+struct BenchmarkOptions {
+  int threads = 1;
+  std::int64_t batch = 1;
+  bool per_op = false;
+  double min_seconds = 1.0;
+};
+struct BenchmarkResult {
+  double median_ms = 0, p10_ms = 0, p90_ms = 0;
+  int threads = 1;
+  std::int64_t batch = 1;
+  std::int64_t runs = 0;
+  std::string isa;
+  std::vector<StepProfile> steps;  // with per_op
+};
+BenchmarkResult benchmark(const Model& model, const BenchmarkOptions& options);
+
+struct LayerSummary {
+  std::string name, op_type;
+  std::string output_type;
+  std::int64_t macs = 0, parameters = 0;
+  bool integer = false;
+  std::string reason;
+  std::optional<AccumulatorProof> proof;
+};
+struct InspectResult {
+  std::vector<InputSpec> inputs, outputs;
+  std::int64_t nodes = 0, parameters = 0, macs = 0, file_bytes = 0, weight_bytes = 0;
+  int opset = 0, ir_version = 0;
+  bool quantized = false;
+  std::map<std::string, std::string> metadata;
+  std::vector<LayerSummary> layers;
+  std::vector<std::string> notes;  // symbolic axes taken as 1 for the MACs, float islands ...
+};
+InspectResult inspect(const Model& model);
+
+}  // namespace nibble
