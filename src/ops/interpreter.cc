@@ -1,0 +1,181 @@
+#include "nibble/interpreter.h"
+
+#include <algorithm>
+
+#include "base/thread_pool.h"
+#include "ops/evaluate.h"
+#include "ops/op.h"
+
+namespace nibble {
+namespace {
+
+std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
+
+void check_input(const Graph& graph, ValueId id, const Tensor& tensor) {
+  const Value& value = graph.value(id);
+  const TensorType& type = value.type;
+  const auto wrong = [&] {
+    fail(ErrorCode::kInvalidData, "input '{}' is {}{}, but the model takes {}", value.name, to_string(tensor.type()), to_string(tensor.shape()),
+         to_string(type));
+  };
+  if (!tensor.defined()) fail(ErrorCode::kInvalidData, "input '{}' has no value; the model takes {}", value.name, to_string(type));
+  if (type.dtype != DataType::kUndefined && type.dtype != tensor.type()) wrong();
+  if (!type.has_rank) return;
+  if (type.dims.size() != tensor.shape().size()) wrong();
+  for (std::size_t i = 0; i < type.dims.size(); ++i) {
+    if (type.dims[i].known() && type.dims[i].size != tensor.shape()[i]) wrong();
+  }
+}
+
+}  // namespace
+
+struct Interpreter::Impl {
+  // One node, ready to run. Ranges index into the shared arrays below: a million nodes must not cost millions of small allocations.
+  struct Step {
+    const OpDef* op = nullptr;
+    int opset = 0;
+    bool is_constant = false;  // every input is constant: evaluated in the first run only
+    std::size_t first_input = 0;
+    std::size_t first_release = 0, last_release = 0;  // values whose last use this is
+    std::unique_ptr<OpState> state;
+  };
+
+  const Graph& graph;
+  InterpreterOptions options;
+  std::unique_ptr<ThreadPool> pool;
+  std::vector<Step> steps;
+  std::unique_ptr<bool[]> constant_inputs;
+  std::vector<ValueId> releases;
+  std::vector<bool> constant;  // by value: initializers and what follows from them
+  std::vector<Tensor> values;
+  bool constants_ready = false;
+
+  Impl(const Graph& g, const InterpreterOptions& o) : graph(g), options(o) {
+    if (options.threads < 1) fail(ErrorCode::kInvalidArgument, "threads is {}, expected at least 1", options.threads);
+    if (options.threads > 1) pool = std::make_unique<ThreadPool>(options.threads);
+    steps.resize(graph.nodes().size());
+    constant.resize(graph.values().size());
+    values.resize(graph.values().size());
+    for (std::size_t v = 0; v < graph.values().size(); ++v) {
+      if (const auto& tensor = graph.values()[v].constant) {
+        constant[v] = true;
+        values[v] = *tensor;
+      }
+    }
+    std::size_t inputs = 0;
+    for (const Node& node : graph.nodes()) inputs += node.inputs.size();
+    constant_inputs = std::make_unique<bool[]>(inputs);
+    inputs = 0;
+    for (std::size_t n = 0; n < steps.size(); ++n) {
+      const Node& node = graph.nodes()[n];
+      Step& step = steps[n];
+      step.opset = graph.opset(node.domain);
+      step.op = &require_op(node, step.opset);
+      check_arity(*step.op, node);
+      step.first_input = inputs;
+      step.is_constant = true;
+      for (const ValueId id : node.inputs) {
+        const bool fixed = id == kNoValue || constant[index(id)];
+        constant_inputs[inputs++] = fixed;
+        step.is_constant = step.is_constant && fixed;
+      }
+      if (step.is_constant) {
+        for (const ValueId id : node.outputs) {
+          if (id != kNoValue) constant[index(id)] = true;
+        }
+      }
+    }
+    plan_releases();
+  }
+
+  void plan_releases() {
+    constexpr std::size_t kNever = static_cast<std::size_t>(-1);
+    std::vector<std::size_t> last_use(graph.values().size(), kNever);
+    for (std::size_t n = 0; n < steps.size(); ++n) {
+      for (const ValueId id : graph.nodes()[n].outputs) {
+        if (id != kNoValue) last_use[index(id)] = n;  // an output nobody reads goes at once
+      }
+      for (const ValueId id : graph.nodes()[n].inputs) {
+        if (id != kNoValue) last_use[index(id)] = n;
+      }
+    }
+    for (const ValueId id : graph.outputs()) last_use[index(id)] = kNever;
+    std::vector<std::size_t> count(steps.size() + 1, 0);
+    const auto released = [&](std::size_t v) { return last_use[v] != kNever && !constant[v]; };
+    for (std::size_t v = 0; v < last_use.size(); ++v) {
+      if (released(v)) ++count[last_use[v] + 1];
+    }
+    for (std::size_t n = 0; n < steps.size(); ++n) {
+      count[n + 1] += count[n];
+      steps[n].first_release = steps[n].last_release = count[n];
+    }
+    releases.resize(count.back());
+    for (std::size_t v = 0; v < last_use.size(); ++v) {
+      if (released(v)) releases[steps[last_use[v]].last_release++] = static_cast<ValueId>(v);
+    }
+  }
+
+  void run_step(std::size_t n, std::vector<const Tensor*>& inputs) {
+    const Node& node = graph.nodes()[n];
+    Step& step = steps[n];
+    inputs.assign(node.inputs.size(), nullptr);
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      if (node.inputs[i] != kNoValue) inputs[i] = &values[index(node.inputs[i])];
+    }
+    std::vector<Tensor> outputs = evaluate_node({.node = node,
+                                                 .opset = step.opset,
+                                                 .inputs = inputs,
+                                                 .mode = options.mode,
+                                                 .pool = pool.get(),
+                                                 .state = &step.state,
+                                                 .constant_inputs = {constant_inputs.get() + step.first_input, node.inputs.size()}});
+    for (std::size_t i = 0; i < node.outputs.size(); ++i) {
+      if (node.outputs[i] != kNoValue) values[index(node.outputs[i])] = std::move(outputs[i]);
+    }
+  }
+
+  void release_all() {
+    for (std::size_t v = 0; v < values.size(); ++v) {
+      if (!constant[v]) values[v] = Tensor();
+    }
+  }
+
+  std::vector<Tensor> run(std::span<const Tensor> inputs, const Callback* observe) {
+    const auto& ids = graph.inputs();
+    if (inputs.size() != ids.size()) fail(ErrorCode::kInvalidData, "{} inputs were given, the model takes {}", inputs.size(), ids.size());
+    release_all();  // a run that threw may have left some
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      check_input(graph, ids[i], inputs[i]);
+      values[index(ids[i])] = inputs[i];
+      if (observe != nullptr) (*observe)(ids[i], inputs[i]);
+    }
+    std::vector<const Tensor*> scratch;
+    for (std::size_t n = 0; n < steps.size(); ++n) {
+      const Step& step = steps[n];
+      if (!step.is_constant || !constants_ready) run_step(n, scratch);
+      if (observe != nullptr) {
+        for (const ValueId id : graph.nodes()[n].outputs) {
+          if (id != kNoValue) (*observe)(id, values[index(id)]);
+        }
+      }
+      for (std::size_t r = step.first_release; r < step.last_release; ++r) values[index(releases[r])] = Tensor();
+    }
+    constants_ready = true;
+    std::vector<Tensor> outputs;
+    outputs.reserve(graph.outputs().size());
+    for (const ValueId id : graph.outputs()) outputs.push_back(values[index(id)]);
+    release_all();
+    return outputs;
+  }
+};
+
+Interpreter::Interpreter(const Graph& graph, const InterpreterOptions& options) : impl_(std::make_unique<Impl>(graph, options)) {}
+Interpreter::Interpreter(Interpreter&&) noexcept = default;
+Interpreter::~Interpreter() = default;
+
+std::vector<Tensor> Interpreter::run(std::span<const Tensor> inputs) { return impl_->run(inputs, nullptr); }
+std::vector<Tensor> Interpreter::run(std::span<const Tensor> inputs, const Callback& observe) {
+  return impl_->run(inputs, observe ? &observe : nullptr);
+}
+
+}  // namespace nibble
