@@ -95,8 +95,9 @@ struct QuantizedGraph {
   std::vector<std::string> warnings;
 
   const QuantParams* params_of(ValueId id) const {
+    if (id == kNoValue) return nullptr;
     const auto& p = params[static_cast<std::size_t>(id)];
-    return id != kNoValue && p ? &*p : nullptr;
+    return p ? &*p : nullptr;
   }
 };
 void verify(const QuantizedGraph& model);

@@ -8,7 +8,7 @@
 namespace nibble {
 namespace {
 
-using Wide = __int128;
+__extension__ using Wide = __int128;
 
 std::int64_t clamp_to(Wide value, const OutputGrid& grid) {
   return static_cast<std::int64_t>(std::clamp(value, static_cast<Wide>(grid.qmin), static_cast<Wide>(grid.qmax)));

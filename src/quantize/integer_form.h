@@ -1,0 +1,40 @@
+// Which nodes can be computed on integers, and which of their operands are activations, weights and biases.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "nibble/graph.h"
+#include "nibble/quantize.h"
+#include "ops/op.h"
+
+namespace nibble {
+
+// Positions among a node's inputs.
+struct Operands {
+  std::vector<std::size_t> activations;
+  std::optional<std::size_t> weights;
+  std::optional<std::size_t> bias;
+};
+// The real operands of a node whose rule is kCompute, kArithmetic, kTied or kUnaryTable. `is_constant(value)` tells initializers.
+Operands operands_of(const Graph& graph, const Node& node);
+
+// Why `node` cannot be an integer node, judged by its op, attributes, constants and `types` (by ValueId) alone; nullopt if it can.
+std::optional<std::string> why_not_integer(const Graph& graph, const Node& node, std::span<const TensorType> types);
+
+// Axis of the output channels of a compute node's weights; nullopt where per-channel grids make no sense (batched constants, grouped ConvTranspose).
+std::optional<std::int64_t> weight_channel_axis(const Node& node, const Shape& weight_shape);
+
+// True for operators whose sums need no window or weights: the whole node is a rearrangement, a maximum or a table.
+bool is_tied(const Node& node);
+
+// The grid of an integer node's output: its parameters, tightened by a fused activation (docs/arithmetic.md, Eq. 20).
+struct FusedActivation {
+  float lo = 0, hi = 0;
+};
+std::optional<FusedActivation> fused_activation(const Node& node);
+
+}  // namespace nibble
