@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "ops/fail.h"
-#include "ops/window.h"
+#include "quantize/window_geometry.h"
 #include "quantize/weights.h"
 
 namespace nibble {

@@ -1,0 +1,23 @@
+// Sizes and steps of convolutions and pools over concrete shapes, for the simulation and the runtime.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "nibble/graph.h"
+
+namespace nibble {
+
+// One entry a spatial axis. Conv and pools: input index = output * stride + tap * dilation - pad_begin. ConvTranspose: the same with input and
+// output exchanged.
+struct Window {
+  std::vector<std::int64_t> input, output, kernel, stride, dilation, pad_begin, pad_end;
+};
+// x [N, C, in...], w [O, C/g, kernel...]. Throws Error{kInvalidModel} naming the node.
+Window conv_window(const Node& node, const Shape& x, const Shape& w);
+// x [N, C, in...], w [C, O/g, kernel...]; `y` is the inferred output shape.
+Window conv_transpose_window(const Node& node, const Shape& x, const Shape& w);
+// MaxPool, AveragePool.
+Window pool_window(const Node& node, const Shape& x);
+
+}  // namespace nibble
