@@ -18,7 +18,7 @@ struct ThreadPool::State {
   bool stop = false;
   int active = 0;  // workers still inside the current loop
 
-  const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
+  const std::function<void(std::int64_t, std::int64_t, int)>* body = nullptr;
   std::int64_t n = 0;
   std::int64_t grain = 1;
   std::atomic<std::int64_t> next{0};
@@ -30,7 +30,7 @@ struct ThreadPool::State {
 ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)), state_(std::make_unique<State>()) {
   State& state = *state_;
   for (int i = 1; i < threads_; ++i) {
-    state.workers.emplace_back([this, &state] {
+    state.workers.emplace_back([this, &state, i] {
       std::uint64_t seen = 0;
       for (;;) {
         {
@@ -39,7 +39,7 @@ ThreadPool::ThreadPool(int threads) : threads_(std::max(1, threads)), state_(std
           if (state.stop) return;
           seen = state.generation;
         }
-        work(state);
+        work(state, i);
         const std::lock_guard lock(state.mutex);
         if (--state.active == 0) state.done.notify_one();
       }
@@ -56,12 +56,12 @@ ThreadPool::~ThreadPool() {
   for (auto& worker : state_->workers) worker.join();
 }
 
-void ThreadPool::work(State& state) {
+void ThreadPool::work(State& state, int thread) {
   for (;;) {
     const std::int64_t begin = state.next.fetch_add(state.grain, std::memory_order_relaxed);
     if (begin >= state.n) return;
     try {
-      (*state.body)(begin, std::min(state.n, begin + state.grain));
+      (*state.body)(begin, std::min(state.n, begin + state.grain), thread);
     } catch (...) {
       const std::lock_guard lock(state.mutex);
       if (!state.error) state.error = std::current_exception();
@@ -70,10 +70,14 @@ void ThreadPool::work(State& state) {
 }
 
 void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& body) {
+  parallel_for(n, grain, [&body](std::int64_t begin, std::int64_t end, int) { body(begin, end); });
+}
+
+void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t, int)>& body) {
   if (n <= 0) return;
   grain = std::max<std::int64_t>(1, grain);
   if (threads_ == 1 || n <= grain) {
-    for (std::int64_t begin = 0; begin < n; begin += grain) body(begin, std::min(n, begin + grain));
+    for (std::int64_t begin = 0; begin < n; begin += grain) body(begin, std::min(n, begin + grain), 0);
     return;
   }
   State& state = *state_;
@@ -88,7 +92,7 @@ void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, const std::fun
     ++state.generation;
   }
   state.wake.notify_all();
-  work(state);
+  work(state, 0);
   std::unique_lock lock(state.mutex);
   state.done.wait(lock, [&] { return state.active == 0; });
   if (state.error) std::rethrow_exception(state.error);

@@ -20,10 +20,12 @@ class ThreadPool {
   // Calls body(begin, end) for chunks of at most `grain` indices that cover [0, n) once. Waits for all of them. The first exception thrown is
   // rethrown here after the others have ended.
   void parallel_for(std::int64_t n, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t)>& body);
+  // The same with the index of the thread that runs the chunk, 0..threads()-1, for scratch memory of its own.
+  void parallel_for(std::int64_t n, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t, int)>& body);
 
  private:
   struct State;
-  void work(State& state);
+  void work(State& state, int thread);
   int threads_;
   std::unique_ptr<State> state_;
 };
