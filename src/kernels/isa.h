@@ -1,0 +1,32 @@
+// Which instruction set the kernels use.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace nibble::kernels {
+
+// From the plain loops that are law to the widest; each later one is preferred where the processor has it.
+//   kAvx512Vnni asks for F, BW, DQ, VL and VNNI; kernels that use VBMI as well fall back by themselves where it is missing.
+enum class Isa { kReference, kAvx2, kAvxVnni, kAvx512Vnni };
+
+std::string_view to_string(Isa isa);  // "reference", "avx2", "avxvnni", "avx512vnni"
+// Built for this target, and the processor and the operating system have it.
+bool isa_available(Isa isa);
+std::vector<Isa> available_isas();  // from the reference up
+// The best available one, or the one that the environment variable NIBBLE_FORCE_ISA names. Throws Error{kInvalidArgument} that lists the
+// choices if that name is unknown or not available here.
+Isa best_isa();
+bool has_vbmi();
+
+// One kernel: what `nibble list kernels` shows. name is <family>_<src><wei><acc>_<mr>x<nr>c<kr>_<isa> for matrix kernels, <family>_<types>_<isa> for others.
+struct KernelRow {
+  std::string name;
+  std::string family;
+  Isa isa = Isa::kReference;
+  bool usable = false;
+};
+std::vector<KernelRow> list_kernels();
+
+}  // namespace nibble::kernels

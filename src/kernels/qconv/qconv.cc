@@ -1,0 +1,214 @@
+// The driver: pointers for a block of output pixels, then qgemm's tiles.
+#include "kernels/qconv/qconv.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/qconv/reference.h"
+#include "kernels/qgemm/driver.h"
+
+namespace nibble::kernels {
+namespace {
+
+constexpr std::int64_t kStride = kRowBlock + kMaxTileRows;  // of the pointer table
+
+std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
+
+bool is_gemm(const ConvShape& s) {
+  return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 && s.pad_left == 0 && s.groups == 1;
+}
+
+// How the scratch memory is cut.
+struct Scratch {
+  std::int64_t pointers = 0;  // bytes of the table
+  std::int64_t zeros = 0;     // one run of zx
+  std::int64_t copies = 0;    // merged taps that cross the border: kRowBlock x taps runs
+  std::int64_t bias = 0;
+  std::int64_t total() const { return pointers + zeros + copies + bias; }
+};
+
+Scratch scratch_of(const PackedConv& conv) {
+  Scratch s;
+  s.pointers = round_up(conv.taps * kStride * static_cast<std::int64_t>(sizeof(void*)), 64);
+  s.zeros = round_up(conv.run, 64);
+  if (conv.merged_taps) s.copies = round_up(kRowBlock * conv.taps * round_up(conv.run, 4), 64);
+  const std::int64_t group_out = conv.shape.out_channels / conv.shape.groups;
+  s.bias = round_up((group_out + kChannelSlack) * static_cast<std::int64_t>(sizeof(std::int32_t)), 64);
+  return s;
+}
+
+// A row of output pixels [ow_begin, ow_end) of image row `oh`, entries from `first` on in the table.
+struct PixelRun {
+  std::int64_t b, oh, ow_begin, ow_end, first;
+};
+
+class Pointers {
+ public:
+  Pointers(const PackedConv& conv, const ConvCall& call, const std::uint8_t** table, const std::uint8_t* zeros, std::uint8_t* copies, std::uint8_t zx)
+      : conv_(conv), call_(call), s_(conv.shape), table_(table), zeros_(zeros), copies_(copies), zx_(zx) {}
+
+  // True if a pointer leads into the last bytes of src, so that nothing past its run may be read.
+  bool fill(const PixelRun& run, std::int64_t group_offset) {
+    return conv_.merged_taps ? fill_merged(run) : fill_taps(run, group_offset);
+  }
+
+ private:
+  bool fill_taps(const PixelRun& run, std::int64_t group_offset) {
+    bool at_end = false;
+    const std::int64_t step = s_.stride_w * call_.ld_src;
+    for (std::int64_t kh = 0; kh < s_.kernel_h; ++kh) {
+      const std::int64_t ih = run.oh * s_.stride_h + kh * s_.dilation_h - s_.pad_top;
+      const bool inside = ih >= 0 && ih < call_.in_h;
+      at_end = at_end || (inside && run.b == call_.batch - 1 && ih == call_.in_h - 1);
+      for (std::int64_t kw = 0; kw < s_.kernel_w; ++kw) {
+        const std::uint8_t** out = table_ + (kh * s_.kernel_w + kw) * kStride + run.first;
+        const std::int64_t count = run.ow_end - run.ow_begin;
+        if (!inside) {
+          std::fill_n(out, count, zeros_);
+          continue;
+        }
+        const std::int64_t offset = kw * s_.dilation_w - s_.pad_left;  // iw = ow stride + offset
+        // The outputs whose iw lies in [0, in_w).
+        const std::int64_t low = offset >= 0 ? 0 : (-offset + s_.stride_w - 1) / s_.stride_w;
+        const std::int64_t high = call_.in_w - offset <= 0 ? 0 : (call_.in_w - offset + s_.stride_w - 1) / s_.stride_w;
+        const std::int64_t begin = std::clamp(low, run.ow_begin, run.ow_end);
+        const std::int64_t end = std::clamp(high, begin, run.ow_end);
+        std::int64_t i = 0;
+        for (; i < begin - run.ow_begin; ++i) out[i] = zeros_;
+        const std::uint8_t* p =
+            call_.src + ((run.b * call_.in_h + ih) * call_.in_w + begin * s_.stride_w + offset) * call_.ld_src + group_offset;
+        for (; i < end - run.ow_begin; ++i, p += step) out[i] = p;
+        for (; i < count; ++i) out[i] = zeros_;
+      }
+    }
+    return at_end;
+  }
+
+  // A tap is KW neighbouring pixels: in place where they all lie inside of the row and nothing lies between them, else a copy.
+  bool fill_merged(const PixelRun& run) {
+    bool at_end = false;
+    const std::int64_t channels = s_.in_channels;
+    const std::int64_t padded_run = round_up(conv_.run, 4);
+    for (std::int64_t kh = 0; kh < s_.kernel_h; ++kh) {
+      const std::int64_t ih = run.oh * s_.stride_h + kh * s_.dilation_h - s_.pad_top;
+      const bool inside = ih >= 0 && ih < call_.in_h;
+      at_end = at_end || (inside && run.b == call_.batch - 1 && ih == call_.in_h - 1);
+      const std::uint8_t** out = table_ + kh * kStride + run.first;
+      const std::uint8_t* row = call_.src + (run.b * call_.in_h + (inside ? ih : 0)) * call_.in_w * call_.ld_src;
+      for (std::int64_t i = 0; i < run.ow_end - run.ow_begin; ++i) {
+        const std::int64_t iw = (run.ow_begin + i) * s_.stride_w - s_.pad_left;
+        if (!inside) {
+          out[i] = zeros_;
+        } else if (call_.ld_src == channels && iw >= 0 && iw + s_.kernel_w <= call_.in_w) {
+          out[i] = row + iw * call_.ld_src;
+        } else {
+          std::uint8_t* copy = copies_ + ((run.first + i) * conv_.taps + kh) * padded_run;
+          out[i] = copy;
+          for (std::int64_t kw = 0; kw < s_.kernel_w; ++kw) {
+            const bool valid = iw + kw >= 0 && iw + kw < call_.in_w;
+            for (std::int64_t c = 0; c < channels; ++c) copy[kw * channels + c] = valid ? row[(iw + kw) * call_.ld_src + c] : zx_;
+          }
+        }
+      }
+    }
+    return at_end;
+  }
+
+  const PackedConv& conv_;
+  const ConvCall& call_;
+  const ConvShape& s_;
+  const std::uint8_t** table_;
+  const std::uint8_t* zeros_;
+  std::uint8_t* copies_;
+  std::uint8_t zx_;
+};
+
+Requantize from_channel(Requantize r, std::int64_t channel) {
+  if (r.multiplier != nullptr) r.multiplier += channel;
+  if (r.m0 != nullptr) {
+    r.m0 += channel;
+    r.shift += channel;
+  }
+  return r;
+}
+
+}  // namespace
+
+std::int64_t conv_scratch_bytes(const PackedConv& conv) { return conv.isa == Isa::kReference ? 0 : scratch_of(conv).total(); }
+
+void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std::int64_t end, std::span<std::byte> scratch) {
+  if (conv.isa == Isa::kReference) {
+    qconv_reference(conv, call, begin, end);
+    return;
+  }
+  const ConvShape& s = conv.shape;
+  const Scratch cut = scratch_of(conv);
+  const std::int32_t zx = call.dynamic_zero_point ? call.src_zero_point : conv.src_zero_point;
+  auto* const bias = reinterpret_cast<std::int32_t*>(scratch.data() + cut.pointers + cut.zeros + cut.copies);
+
+  if (is_gemm(s) && call.in_h == call.out_h && call.in_w == call.out_w) {
+    const PackedGemm& weights = conv.groups[0];
+    GemmCall gemm{.src = call.src, .ld_src = call.ld_src, .dst = call.dst, .ld_dst = call.ld_dst, .rows = call.batch * call.out_h * call.out_w,
+                  .dst_type = call.dst_type, .requantize = call.requantize};
+    if (call.dynamic_zero_point) {
+      fold_bias(weights, zx, bias);
+      gemm.bias = bias;
+    }
+    // Of a padded K only the run is read.
+    PackedGemm unpadded = weights;
+    unpadded.k = conv.run;
+    qgemm(unpadded, gemm, begin, end);
+    return;
+  }
+
+  auto** const table = reinterpret_cast<const std::uint8_t**>(scratch.data());
+  auto* const zeros = reinterpret_cast<std::uint8_t*>(scratch.data() + cut.pointers);
+  auto* const copies = zeros + cut.zeros;
+  std::memset(zeros, zx, static_cast<std::size_t>(cut.zeros + cut.copies));
+  Pointers pointers(conv, call, table, zeros, copies, static_cast<std::uint8_t>(zx));
+  const std::int64_t group_in = s.in_channels / s.groups;
+  const std::int64_t group_out = s.out_channels / s.groups;
+
+  for (std::int64_t g = 0; g < s.groups; ++g) {
+    const PackedGemm& weights = conv.groups[static_cast<std::size_t>(g)];
+    QgemmTile block;
+    block.rows = table;
+    block.row_stride = kStride;
+    block.taps = conv.taps;
+    block.run = conv.run;
+    block.bias = weights.bias;
+    if (call.dynamic_zero_point) {
+      fold_bias(weights, zx, bias);
+      block.bias = bias;
+    }
+    block.zero_points = weights.zero_points;
+    block.requantize = from_channel(call.requantize, g * group_out);
+    block.ld_dst = call.ld_dst;
+    for (std::int64_t first = begin; first < end; first += kRowBlock) {
+      const std::int64_t rows = std::min(kRowBlock, end - first);
+      bool at_end = false;
+      for (std::int64_t done = 0; done < rows;) {
+        const std::int64_t pixel = first + done;
+        const std::int64_t ow = pixel % call.out_w;
+        const std::int64_t line = pixel / call.out_w;
+        const std::int64_t count = std::min(rows - done, call.out_w - ow);
+        const bool last = pointers.fill({line / call.out_h, line % call.out_h, ow, ow + count, done}, g * group_in);
+        at_end = at_end || last;
+        done += count;
+      }
+      for (std::int64_t t = 0; t < conv.taps; ++t) repeat_last(table + t * kStride, rows);
+      // Past a run lies the next pixel or row, but in the last row of the last image there may be nothing.
+      block.may_read_past = !at_end;
+      const std::int64_t offset = first * call.ld_dst + g * group_out;
+      if (call.dst_type == DstType::kInt32) block.acc = static_cast<std::int32_t*>(call.dst) + offset;
+      else block.dst = static_cast<std::uint8_t*>(call.dst) + offset;
+      run_row_block(weights, block, rows, 0, gemm_panels(weights));
+    }
+  }
+}
+
+std::string conv_kernel_name(const PackedConv& conv, std::int64_t pixels) {
+  return gemm_kernel_name(conv.isa, pixels, conv.shape.out_channels / conv.shape.groups);
+}
+
+}  // namespace nibble::kernels

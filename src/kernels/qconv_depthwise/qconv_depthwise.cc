@@ -1,0 +1,89 @@
+// The driver: pointers to the rows under a row of output, then the kernel of each block of channels.
+#include "kernels/qconv_depthwise/qconv_depthwise.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "kernels/kernel_name.h"
+#include "kernels/qconv_depthwise/select.h"
+
+namespace nibble::kernels {
+namespace {
+
+std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
+
+std::int64_t bias_bytes(const PackedDepthwise& conv) {
+  return round_up((conv.shape.in_channels + kChannelSlack) * static_cast<std::int64_t>(sizeof(std::int32_t)), 64);
+}
+
+Requantize from_channel(Requantize r, std::int64_t channel) {
+  if (r.multiplier != nullptr) r.multiplier += channel;
+  if (r.m0 != nullptr) {
+    r.m0 += channel;
+    r.shift += channel;
+  }
+  return r;
+}
+
+}  // namespace
+
+std::int64_t depthwise_scratch_bytes(const PackedDepthwise& conv, std::int64_t /*in_w*/, std::int64_t /*out_w*/) {
+  if (conv.blocks.empty()) return 0;
+  const std::int64_t rows = conv.row_groups * 4;
+  return bias_bytes(conv) + round_up(rows * static_cast<std::int64_t>(2 * sizeof(void*) + sizeof(std::int64_t)), 64);
+}
+
+void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int64_t row_begin, std::int64_t row_end, std::span<std::byte> scratch) {
+  if (conv.blocks.empty()) {
+    depthwise_reference(conv, call, row_begin, row_end);
+    return;
+  }
+  const ConvShape& s = conv.shape;
+  const std::int32_t zx = call.dynamic_zero_point ? call.src_zero_point : conv.src_zero_point;
+  const std::int32_t* bias = conv.bias;
+  if (call.dynamic_zero_point) {
+    auto* const folded = reinterpret_cast<std::int32_t*>(scratch.data());
+    for (std::int64_t c = 0; c < s.in_channels; ++c)
+      folded[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(conv.raw_bias[c]) -
+                                            static_cast<std::uint32_t>(zx) * static_cast<std::uint32_t>(conv.tap_sums[c]));
+    bias = folded;
+  }
+  const std::int64_t count = conv.row_groups * 4;
+  auto** const rows = reinterpret_cast<const std::uint8_t**>(scratch.data() + bias_bytes(conv));  // at the image's channel 0
+  const std::uint8_t** const block_rows = rows + count;
+  auto* const steps = reinterpret_cast<std::int64_t*>(block_rows + count);
+  alignas(64) std::array<std::uint8_t, 64> zeros;
+  zeros.fill(static_cast<std::uint8_t>(zx));
+
+  DepthwiseRow row{.rows = block_rows, .steps = steps, .zeros = zeros.data(), .row_groups = conv.row_groups, .kernel_h = s.kernel_h, .kernel_w = s.kernel_w,
+                   .stride_w = s.stride_w, .dilation_w = s.dilation_w, .pad_left = s.pad_left, .in_w = call.in_w, .out_w = call.out_w, .requantize = {}, .ld_dst = call.ld_dst};
+  for (std::int64_t r = row_begin; r < row_end; ++r) {
+    const std::int64_t oh = r % call.out_h;
+    const std::int64_t b = r / call.out_h;
+    for (std::int64_t kh = 0; kh < count; ++kh) {
+      const std::int64_t ih = oh * s.stride_h + kh * s.dilation_h - s.pad_top;
+      const bool inside = kh < s.kernel_h && ih >= 0 && ih < call.in_h;
+      rows[kh] = inside ? call.src + (b * call.in_h + ih) * call.in_w * call.ld_src : nullptr;
+      steps[kh] = inside ? call.ld_src : 0;
+    }
+    for (const PackedDepthwise::Block& block : conv.blocks) {
+      for (std::int64_t kh = 0; kh < count; ++kh) block_rows[kh] = rows[kh] != nullptr ? rows[kh] + block.first : zeros.data();
+      row.wei = block.wei;
+      row.bias = bias + block.first;
+      row.zero_points = conv.zero_points == nullptr ? nullptr : conv.zero_points + block.first;
+      row.requantize = from_channel(call.requantize, block.first);
+      const std::int64_t offset = r * call.out_w * call.ld_dst + block.first;
+      if (call.dst_type == DstType::kInt32) row.acc = static_cast<std::int32_t*>(call.dst) + offset;
+      else row.dst = static_cast<std::uint8_t*>(call.dst) + offset;
+      depthwise_row_fn(conv.isa, block.width)(row);
+    }
+  }
+}
+
+std::string depthwise_kernel_name(const PackedDepthwise& conv) {
+  if (conv.blocks.empty()) return kernel_name("qconv_depthwise", "u8s8s32", 1, 1, 1, Isa::kReference);
+  return kernel_name("qconv_depthwise", "u8s8s32", 1, static_cast<int>(conv.blocks.front().width), 4, conv.isa);
+}
+
+}  // namespace nibble::kernels

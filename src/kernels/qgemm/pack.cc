@@ -1,0 +1,110 @@
+// Packing of weights: panels of 16 columns, K in groups of four, zero padding. See qgemm.h for the layouts.
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/aligned_buffer.h"
+#include "kernels/qgemm/driver.h"
+#include "kernels/qgemm/qgemm.h"
+#include "kernels/qgemm/tile.h"
+
+namespace nibble::kernels {
+namespace {
+
+std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
+
+std::int64_t wei_bytes(std::int64_t n, std::int64_t k, Isa isa) {
+  if (isa == Isa::kReference) return round_up(n * k, 64);
+  const std::int64_t element = isa == Isa::kAvx2 ? 2 : 1;
+  return round_up(n, kPanel) * round_up(k, 4) * element;
+}
+
+}  // namespace
+
+std::int64_t packed_gemm_bytes(std::int64_t n, std::int64_t k, Isa isa) {
+  const std::int64_t channels = round_up(n + kChannelSlack, 16);
+  // A kernel may fetch the next group of a panel ahead: one vector of slack.
+  return round_up(wei_bytes(n, k, isa) + 64, 64) + 4 * channels * static_cast<std::int64_t>(sizeof(std::int32_t));
+}
+
+PackedGemm pack_gemm(const GemmWeights& weights, Isa isa) {
+  const std::int64_t bytes = packed_gemm_bytes(weights.n, weights.k, isa);
+  std::shared_ptr<std::byte> memory = allocate_aligned(bytes);
+  PackedGemm packed = pack_gemm_into(weights, isa, {memory.get(), static_cast<std::size_t>(bytes)});
+  packed.memory = std::move(memory);
+  return packed;
+}
+
+PackedGemm pack_gemm_into(const GemmWeights& w, Isa isa, std::span<std::byte> memory) {
+  const std::int64_t n = w.n;
+  const std::int64_t k = w.k;
+  const std::int64_t channels = round_up(n + kChannelSlack, 16);
+  const std::int64_t area = round_up(wei_bytes(n, k, isa) + 64, 64);
+  std::byte* const wei = memory.data();
+  auto* const bias = reinterpret_cast<std::int32_t*>(wei + area);
+  std::int32_t* const raw_bias = bias + channels;
+  std::int32_t* const sums = raw_bias + channels;
+  std::int32_t* const zero_points = sums + channels;
+
+  const auto at = [&](std::int64_t row, std::int64_t column) {
+    return static_cast<std::int8_t>(static_cast<std::uint8_t>(w.wei[row * w.stride_k + column * w.stride_n]) ^ w.flip);
+  };
+  std::fill_n(sums, channels, 0);
+  std::memset(wei, 0, static_cast<std::size_t>(area));
+  PackedGemm packed{.isa = isa, .n = n, .k = k, .wei = wei, .bias = bias, .raw_bias = raw_bias, .column_sums = sums, .memory = {}};
+  packed.bytes = packed_gemm_bytes(n, k, isa);
+
+  if (isa == Isa::kReference) {
+    packed.panel_bytes = 0;
+    auto* out = reinterpret_cast<std::int8_t*>(wei);
+    for (std::int64_t row = 0; row < k; ++row)
+      for (std::int64_t column = 0; column < n; ++column) {
+        const std::int8_t value = at(row, column);
+        out[row * n + column] = value;
+        sums[column] += value;
+      }
+  } else {
+    const bool wide = isa == Isa::kAvx2;
+    const std::int64_t k4 = round_up(k, 4);
+    packed.panel_bytes = k4 * kPanel * (wide ? 2 : 1);
+    for (std::int64_t panel = 0; panel * kPanel < n; ++panel) {
+      const std::int64_t columns = std::min(kPanel, n - panel * kPanel);
+      std::byte* const base = wei + panel * packed.panel_bytes;
+      for (std::int64_t row = 0; row < k; ++row) {
+        // int8: [K/4][16][4]. int16: [K/4][2][16][2], where the first half holds k 0 and 2 of the four, the second 1 and 3: the kernel splits four
+        // bytes of src into the even and the odd ones with an AND and a shift.
+        const std::int64_t group = row / 4 * kPanel * 4;
+        const std::int64_t in_group = row % 4;
+        for (std::int64_t j = 0; j < columns; ++j) {
+          const std::int8_t value = at(row, panel * kPanel + j);
+          sums[panel * kPanel + j] += value;
+          if (wide)
+            reinterpret_cast<std::int16_t*>(base)[group + (in_group % 2) * kPanel * 2 + j * 2 + in_group / 2] = value;
+          else
+            reinterpret_cast<std::int8_t*>(base)[group + j * 4 + in_group] = value;
+        }
+      }
+    }
+  }
+
+  bool affine = false;
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const auto i = static_cast<std::size_t>(c);
+    raw_bias[c] = i < w.bias.size() ? w.bias[i] : 0;
+    zero_points[c] = c >= n || w.zero_points.empty() ? 0 : w.zero_points[w.zero_points.size() == 1 ? 0 : i];
+    affine = affine || zero_points[c] != 0;
+    sums[c] -= static_cast<std::int32_t>(w.counted_k < 0 ? k : w.counted_k) * zero_points[c];
+  }
+  packed.zero_points = affine ? zero_points : nullptr;
+  fold_bias(packed, w.src_zero_point, bias);
+  return packed;
+}
+
+void fold_bias(const PackedGemm& packed, std::int32_t src_zero_point, std::int32_t* out) {
+  // In unsigned arithmetic: the sum is meant modulo 2^32.
+  for (std::int64_t c = 0; c < packed.n + kChannelSlack; ++c)
+    out[c] = static_cast<std::int32_t>(static_cast<std::uint32_t>(packed.raw_bias[c]) -
+                                       static_cast<std::uint32_t>(src_zero_point) * static_cast<std::uint32_t>(packed.column_sums[c]));
+}
+
+}  // namespace nibble::kernels

@@ -1,0 +1,79 @@
+#include "kernels/requantize/requantize.h"
+
+#include <algorithm>
+
+#include "base/aligned_buffer.h"
+
+namespace nibble::kernels {
+namespace {
+
+struct Integers {
+  std::int32_t m0;
+  std::uint8_t shift;
+};
+
+// Law shift as m0 2^-shift: the same rounding. Beyond 62 places an int32 accumulator leaves nothing, and beyond 2^30 everything but 0 saturates.
+Integers integers_of(const Requantizer& r) {
+  if (r.law == RequantizeLaw::kFixedPoint) return {r.fixed.m0, static_cast<std::uint8_t>(r.fixed.shift)};
+  if (r.shift > 0) return {1, static_cast<std::uint8_t>(std::min(r.shift, 62))};
+  return {std::int32_t{1} << std::min(-r.shift, 30), 0};
+}
+
+}  // namespace
+
+void RequantizeTable::set_grid(const OutputGrid& grid) {
+  view_.zero_point = grid.zero_point;
+  view_.qmin = static_cast<std::int32_t>(grid.qmin);
+  view_.qmax = static_cast<std::int32_t>(grid.qmax);
+}
+
+RequantizeTable::RequantizeTable(std::span<const Requantizer> one, std::int64_t channels, const OutputGrid& grid) : channels_(channels) {
+  const auto size = static_cast<std::size_t>(channels + kChannelSlack);
+  const auto at = [&](std::size_t c) -> const Requantizer& { return one[one.size() == 1 ? 0 : std::min(c, one.size() - 1)]; };
+  set_grid(grid);
+  if (one.empty() || one[0].law == RequantizeLaw::kFloat32) {
+    memory_ = allocate_aligned(static_cast<std::int64_t>(size * sizeof(float)));
+    auto* multiplier = reinterpret_cast<float*>(memory_.get());
+    for (std::size_t c = 0; c < size; ++c) multiplier[c] = one.empty() ? 1.0F : at(c).multiplier;
+    view_.multiplier = multiplier;
+    return;
+  }
+  memory_ = allocate_aligned(static_cast<std::int64_t>(size * (sizeof(std::int32_t) + 1)));
+  auto* m0 = reinterpret_cast<std::int32_t*>(memory_.get());
+  auto* shift = reinterpret_cast<std::uint8_t*>(m0 + size);
+  for (std::size_t c = 0; c < size; ++c) {
+    const Integers v = integers_of(at(c));
+    m0[c] = v.m0;
+    shift[c] = v.shift;
+  }
+  view_.m0 = m0;
+  view_.shift = shift;
+}
+
+RequantizeTable::RequantizeTable(std::span<const float> multipliers, std::int64_t channels, const OutputGrid& grid) : channels_(channels) {
+  const auto size = static_cast<std::size_t>(channels + kChannelSlack);
+  set_grid(grid);
+  memory_ = allocate_aligned(static_cast<std::int64_t>(size * sizeof(float)));
+  auto* multiplier = reinterpret_cast<float*>(memory_.get());
+  for (std::size_t c = 0; c < size; ++c)
+    multiplier[c] = multipliers.empty() ? 1.0F : multipliers[multipliers.size() == 1 ? 0 : std::min(c, multipliers.size() - 1)];
+  view_.multiplier = multiplier;
+}
+
+std::uint8_t requantize_one(const Requantize& r, std::int64_t acc, std::int64_t channel) {
+  const OutputGrid grid{.zero_point = r.zero_point, .qmin = r.qmin, .qmax = r.qmax};
+  if (r.multiplier != nullptr) return static_cast<std::uint8_t>(requantize_float32(acc, r.multiplier[channel], grid));
+  const int shift = r.shift[channel];
+  if (shift == 0) return static_cast<std::uint8_t>(std::clamp(acc * r.m0[channel] + r.zero_point, grid.qmin, grid.qmax));
+  return static_cast<std::uint8_t>(requantize_fixed_point(acc, {.m0 = r.m0[channel], .shift = shift}, grid));
+}
+
+std::uint8_t RequantizeTable::operator()(std::int64_t acc, std::int64_t channel) const { return requantize_one(view_, acc, channel); }
+
+void requantize_rows(const Requantize& requantize, const std::int32_t* acc, std::int64_t ld_acc, std::uint8_t* dst, std::int64_t ld_dst,
+                     std::int64_t rows, std::int64_t channels) {
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < channels; ++c) dst[r * ld_dst + c] = requantize_one(requantize, acc[r * ld_acc + c], c);
+}
+
+}  // namespace nibble::kernels
