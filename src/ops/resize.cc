@@ -33,6 +33,7 @@ struct ResizePlan {
   float extrapolation = 0.0F;
   bool exclude_outside = false;
   bool antialias = false;
+  bool sized = false;  // sizes were given, not scales
   // By axis of the tensor.
   Shape out;
   std::vector<float> scale, roi_start, roi_end;
@@ -150,6 +151,7 @@ void plan_sizes(const Node& node, const Shape& in, const ResizeInputs& inputs, R
     return;
   }
   check(inputs.sizes.size(), 1, "sizes");
+  plan.sized = true;
   const std::string policy = node.get_string("keep_aspect_ratio_policy", "stretch");
   std::optional<float> common;
   for (std::size_t i = 0; i < axes.size(); ++i) {
@@ -194,7 +196,11 @@ float original_coordinate(const ResizePlan& plan, std::size_t d, std::int64_t in
       return length / 2.0F * (1.0F - adjustment) + (x + 0.5F) / scale - 0.5F;
     }
     case Coordinates::kPytorchHalfPixel: return plan.out[d] > 1 ? (x + 0.5F) / scale - 0.5F : 0.0F;
-    case Coordinates::kAlignCorners: return plan.out[d] == 1 ? 0.0F : x * (length - 1.0F) / (resized - 1.0F);
+    case Coordinates::kAlignCorners: {
+      // By ONNX's reference the resized length is scale * length before it is rounded down, where scales are given.
+      const float unrounded = plan.sized ? resized : scale * length;
+      return plan.out[d] == 1 || unrounded == 1.0F ? 0.0F : x * (length - 1.0F) / (unrounded - 1.0F);
+    }
     case Coordinates::kAsymmetric: return x / scale;
     case Coordinates::kTfHalfPixelForNn: return (x + 0.5F) / scale;
     case Coordinates::kTfCropAndResize: {
