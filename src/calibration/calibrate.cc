@@ -26,6 +26,7 @@
 #include "calibration/range_warnings.h"
 #include "nibble/interpreter.h"
 #include "observers/observer_base.h"
+#include "ops/op.h"
 
 namespace nibble {
 
@@ -56,22 +57,27 @@ class Calibration {
   std::vector<RangeTable> run() {
     if (options_.progress != nullptr) options_.progress->begin("calibrate", samples_);
     observe_all();
-    if (options_.progress != nullptr) options_.progress->end();
+    if (options_.progress != nullptr) {
+      options_.progress->advance(samples_);
+      options_.progress->end();
+    }
     return tables();
   }
 
  private:
   void watch_values() {
     watched_of_.assign(graph_.values().size(), -1);
+    const InferredGraph inferred = infer_types(graph_);
     for (std::size_t i = 0; i < graph_.values().size(); ++i) {
       const Value& value = graph_.values()[i];
       const auto id = static_cast<ValueId>(i);
       const bool is_input = std::find(graph_.inputs().begin(), graph_.inputs().end(), id) != graph_.inputs().end();
-      const bool maybe_float = value.type.dtype == DataType::kFloat32 || value.type.dtype == DataType::kUndefined;
+      const DataType dtype = inferred.types[i].dtype;
+      const bool maybe_float = dtype == DataType::kFloat32 || dtype == DataType::kUndefined;
       if (value.constant || !maybe_float || (value.producer == kNoNode && !is_input)) continue;
       auto watched = std::make_unique<WatchedValue>();
       watched->id = id;
-      watched->certainly_float = value.type.dtype == DataType::kFloat32;
+      watched->certainly_float = dtype == DataType::kFloat32;
       for (const std::string& method : options_.methods) {
         auto observer = make_observer(method);
         if (auto* with_histogram = dynamic_cast<HistogramObserver*>(observer.get())) {
