@@ -1,0 +1,172 @@
+// Operators whose form changed over the opsets: old attribute forms, new input forms, and what opsets 18 to 21 brought, which ONNX's generated node
+// tests of older releases do not have.
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "unit/ops/op_case.h"
+
+namespace nibble {
+namespace {
+
+const OpCase kCases[] = {
+    // ---- reductions: axes become an input in 18 (ReduceSum: 13)
+    {"reduce_mean_attribute", 13, "const x float32[2,3] = {1,2,3,4,5,6}\ny = ReduceMean(x) [axes=[1], keepdims=0]", "const y float32[2] = {2,5}"},
+    {"reduce_mean_input", 18, "const x float32[2,3] = {1,2,3,4,5,6}\nconst a int64[1] = {-1}\ny = ReduceMean(x, a)", "const y float32[2,1] = {2,5}"},
+    {"reduce_mean_no_axes", 18, "const x float32[2,3] = {1,2,3,4,5,6}\ny = ReduceMean(x)", "const y float32[1,1] = {3.5}"},
+    {"reduce_sum_noop", 18, "const x float32[2] = {1,2}\nconst a int64[0] = {}\ny = ReduceSum(x, a) [noop_with_empty_axes=1]", "const y float32[2] = {1,2}"},
+    {"reduce_sum_empty_axes", 18, "const x float32[2] = {1,2}\nconst a int64[0] = {}\ny = ReduceSum(x, a) [keepdims=0]", "const y float32[] = {3}"},
+    {"reduce_max_two_axes", 18, "const x float32[2,2,2] = {1,8,3,4,5,6,7,2}\nconst a int64[2] = {0,2}\ny = ReduceMax(x, a) [keepdims=0]", "const y float32[2] = {8,7}"},
+    {"reduce_max_bool", 20, "const x bool[2,2] = {0,1,0,0}\nconst a int64[1] = {1}\ny = ReduceMax(x, a) [keepdims=0]", "const y bool[2] = {1,0}"},
+    {"reduce_min_bool", 20, "const x bool[2,2] = {0,1,1,1}\nconst a int64[1] = {1}\ny = ReduceMin(x, a) [keepdims=0]", "const y bool[2] = {0,1}"},
+    {"reduce_max_nothing", 20, "const x float32[2,0] = {}\nconst a int64[1] = {1}\ny = ReduceMax(x, a) [keepdims=0]", "const y float32[2] = {-inf,-inf}"},
+    {"reduce_min_nothing_int", 20, "const x int32[0] = {}\ny = ReduceMin(x) [keepdims=0]", "const y int32[] = {2147483647}"},
+    {"reduce_prod_nothing", 20, "const x float32[0] = {}\ny = ReduceProd(x) [keepdims=0]", "const y float32[] = {1}"},
+    {"reduce_sum_middle", 13, "const x int32[2,2,2] = {1,2,3,4,5,6,7,8}\nconst a int64[1] = {1}\ny = ReduceSum(x, a) [keepdims=0]", "const y int32[2,2] = {4,6,12,14}"},
+    {"reduce_l1", 18, "const x int32[3] = {-1,2,-3}\ny = ReduceL1(x) [keepdims=0]", "const y int32[] = {6}"},
+    {"reduce_l2", 18, "const x float32[2] = {3,4}\ny = ReduceL2(x) [keepdims=0]", "const y float32[] = {5}"},
+    {"reduce_sum_square_attribute", 11, "const x float32[2] = {3,4}\ny = ReduceSumSquare(x) [axes=[0], keepdims=0]", "const y float32[] = {25}"},
+    {"reduce_log_sum_exp_large", 18, "const x float32[2] = {1000,1000}\ny = ReduceLogSumExp(x) [keepdims=0]", "const y float32[] = {1000.6931}"},
+    {"reduce_nan", 18, "const x float32[3] = {1,nan,2}\ny = ReduceMax(x) [keepdims=0]", "const y float32[] = {nan}"},
+    {"reduce_mean_float16", 18, "const x float16[4] = {1,2,3,6}\ny = ReduceMean(x) [keepdims=0]", "const y float16[] = {3}"},
+    {"reduce_mean_scalar", 18, "const x float32[] = {4}\ny = ReduceMean(x)", "const y float32[] = {4}"},
+    // ---- Split
+    {"split_attribute", 11, "const x float32[5] = {1,2,3,4,5}\ny, z = Split(x) [split=[2, 3]]", "const y float32[2] = {1,2}\nconst z float32[3] = {3,4,5}"},
+    {"split_input", 13, "const x float32[5] = {1,2,3,4,5}\nconst s int64[2] = {4,1}\ny, z = Split(x, s)", "const y float32[4] = {1,2,3,4}\nconst z float32[1] = {5}"},
+    {"split_num_outputs_uneven", 18, "const x int8[1,5] = {1,2,3,4,5}\ny, z, w = Split(x) [num_outputs=3, axis=-1]", "const y int8[1,2] = {1,2}\nconst z int8[1,2] = {3,4}\nconst w int8[1,1] = {5}"},
+    {"split_num_outputs_even", 18, "const x float32[4] = {1,2,3,4}\ny, z = Split(x) [num_outputs=2]", "const y float32[2] = {1,2}\nconst z float32[2] = {3,4}"},
+    // ---- Pad
+    {"pad_attribute", 10, "const x float32[2] = {1,2}\ny = Pad(x) [pads=[1, 2], value=9.0]", "const y float32[5] = {9,1,2,9,9}"},
+    {"pad_input", 13, "const x float32[1,2] = {1,2}\nconst p int64[4] = {1,0,0,1}\nconst v float32[] = {5}\ny = Pad(x, p, v)", "const y float32[2,3] = {5,5,5,1,2,5}"},
+    {"pad_axes", 18, "const x int32[2,2] = {1,2,3,4}\nconst p int64[2] = {1,1}\nconst a int64[1] = {-1}\ny = Pad(x, p, _, a)", "const y int32[2,4] = {0,1,2,0,0,3,4,0}"},
+    {"pad_wrap", 19, "const x float32[3] = {1,2,3}\nconst p int64[2] = {2,4}\ny = Pad(x, p) [mode=\"wrap\"]", "const y float32[9] = {2,3,1,2,3,1,2,3,1}"},
+    {"pad_reflect_wide", 18, "const x float32[3] = {1,2,3}\nconst p int64[2] = {3,3}\ny = Pad(x, p) [mode=\"reflect\"]", "const y float32[9] = {2,3,2,1,2,3,2,1,2}"},
+    {"pad_edge", 18, "const x float32[2,2] = {1,2,3,4}\nconst p int64[4] = {1,1,0,0}\ny = Pad(x, p) [mode=\"edge\"]", "const y float32[3,3] = {1,1,2,1,1,2,3,3,4}"},
+    {"pad_crops", 18, "const x float32[4] = {1,2,3,4}\nconst p int64[2] = {-1,1}\ny = Pad(x, p)", "const y float32[4] = {2,3,4,0}"},
+    {"pad_crops_all", 18, "const x float32[3] = {1,2,3}\nconst p int64[2] = {-5,4}\ny = Pad(x, p)", "const y float32[2] = {0,0}"},
+    {"pad_bool", 19, "const x bool[1] = {1}\nconst p int64[2] = {1,1}\nconst v bool[] = {1}\ny = Pad(x, p, v)", "const y bool[3] = {1,1,1}"},
+    // ---- ScatterElements, ScatterND reductions (16: add, mul; 18: max, min)
+    {"scatter_old", 9, "const x float32[3] = {1,2,3}\nconst i int64[1] = {1}\nconst u float32[1] = {9}\ny = Scatter(x, i, u)", "const y float32[3] = {1,9,3}"},
+    {"scatter_elements_max", 18, "const x float32[3] = {1,5,3}\nconst i int64[3] = {0,1,0}\nconst u float32[3] = {2,4,7}\ny = ScatterElements(x, i, u) [reduction=\"max\"]", "const y float32[3] = {7,5,3}"},
+    {"scatter_elements_min", 18, "const x int32[3] = {1,5,3}\nconst i int64[2] = {-1,1}\nconst u int32[2] = {2,4}\ny = ScatterElements(x, i, u) [reduction=\"min\"]", "const y int32[3] = {1,4,2}"},
+    {"scatter_elements_add", 16, "const x float32[1,2] = {1,2}\nconst i int64[1,3] = {1,1,1}\nconst u float32[1,3] = {1,2,3}\ny = ScatterElements(x, i, u) [reduction=\"add\", axis=1]", "const y float32[1,2] = {1,8}"},
+    {"scatter_nd_max", 18, "const x float32[2,2] = {1,2,3,4}\nconst i int64[1,1] = {0}\nconst u float32[1,2] = {0,9}\ny = ScatterND(x, i, u) [reduction=\"max\"]", "const y float32[2,2] = {1,9,3,4}"},
+    {"scatter_nd_mul", 16, "const x float32[2] = {2,3}\nconst i int64[2,1] = {0,0}\nconst u float32[2] = {5,7}\ny = ScatterND(x, i, u) [reduction=\"mul\"]", "const y float32[2] = {70,3}"},
+    {"scatter_nd_min_f16", 18, "const x float16[2] = {2,3}\nconst i int64[1,1] = {-1}\nconst u float16[1] = {1}\ny = ScatterND(x, i, u) [reduction=\"min\"]", "const y float16[2] = {2,1}"},
+    // ---- bits (18), Equal and Where of every type, Mish (18), Gelu (20)
+    {"bitwise_and", 18, "const a int32[2] = {12,-1}\nconst b int32[1] = {10}\ny = BitwiseAnd(a, b)", "const y int32[2] = {8,10}"},
+    {"bitwise_or", 18, "const a uint8[2] = {12,1}\nconst b uint8[2] = {10,128}\ny = BitwiseOr(a, b)", "const y uint8[2] = {14,129}"},
+    {"bitwise_xor", 18, "const a int64[2] = {12,1}\nconst b int64[] = {10}\ny = BitwiseXor(a, b)", "const y int64[2] = {6,11}"},
+    {"bitwise_not", 18, "const a int8[2] = {0,5}\ny = BitwiseNot(a)", "const y int8[2] = {-1,-6}"},
+    {"bit_shift_past_width", 11, "const a uint8[3] = {1,255,3}\nconst b uint8[3] = {8,1,200}\ny = BitShift(a, b) [direction=\"LEFT\"]", "const y uint8[3] = {0,254,0}"},
+    {"equal_bool", 19, "const a bool[2] = {1,0}\nconst b bool[1] = {1}\ny = Equal(a, b)", "const y bool[2] = {1,0}"},
+    {"equal_uint16", 13, "const a uint16[2] = {1,65535}\nconst b uint16[1] = {65535}\ny = Equal(a, b)", "const y bool[2] = {0,1}"},
+    {"equal_bfloat16", 13, "const a bfloat16[2] = {1,2}\nconst b bfloat16[1] = {2}\ny = Equal(a, b)", "const y bool[2] = {0,1}"},
+    {"greater_nan", 13, "const a float32[2] = {nan,2}\nconst b float32[1] = {1}\ny = GreaterOrEqual(a, b)", "const y bool[2] = {0,1}"},
+    {"where_bfloat16", 16, "const c bool[2,1] = {1,0}\nconst a bfloat16[2] = {1,2}\nconst b bfloat16[] = {9}\ny = Where(c, a, b)", "const y bfloat16[2,2] = {1,2,9,9}"},
+    {"where_int8", 16, "const c bool[3] = {1,0,1}\nconst a int8[3] = {1,2,3}\nconst b int8[1] = {-7}\ny = Where(c, a, b)", "const y int8[3] = {1,-7,3}"},
+    {"mish", 18, "const x float32[3] = {-1,0,2}\ny = Mish(x)", "const y float32[3] = {-0.3034015, 0, 1.9439589}"},
+    {"gelu", 20, "const x float32[3] = {-1,0,2}\ny = Gelu(x)", "const y float32[3] = {-0.15865526, 0, 1.9544997}"},
+    {"gelu_tanh", 20, "const x float32[3] = {-1,0,2}\ny = Gelu(x) [approximate=\"tanh\"]", "const y float32[3] = {-0.15880801, 0, 1.9545977}"},
+    {"is_inf_f16", 20, "const x float16[3] = {inf,-inf,1}\ny = IsInf(x) [detect_negative=0]", "const y bool[3] = {1,0,0}"},
+    {"is_nan_bf16", 20, "const x bfloat16[2] = {nan,1}\ny = IsNaN(x)", "const y bool[2] = {1,0}"},
+    // ---- Cast
+    {"cast_saturates", 19, "const x float32[4] = {300,-5,nan,1.9}\ny = Cast(x) [to=2]", "const y uint8[4] = {255,0,0,1}"},
+    {"cast_to_bool", 13, "const x float32[3] = {0,-0.0,0.5}\ny = Cast(x) [to=9]", "const y bool[3] = {0,0,1}"},
+    {"cast_to_bfloat16", 13, "const x float32[1] = {1.00390625}\ny = Cast(x) [to=16]", "const y bfloat16[1] = {1}"},
+    {"cast_to_int4", 21, "const x float32[3] = {-9,3,100}\ny = Cast(x) [to=22]", "const y int4[3] = {-8,3,7}"},
+    {"cast_from_uint4", 21, "const x uint4[2] = {15,1}\ny = Cast(x) [to=1]", "const y float32[2] = {15,1}"},
+    {"cast_like", 19, "const x int64[2] = {1,-2}\nconst l float32[1] = {0}\ny = CastLike(x, l)", "const y float32[2] = {1,-2}"},
+    // ---- Clip
+    {"clip_attributes", 6 + 1, "const x float32[3] = {-1,0.5,9}\ny = Clip(x) [min=0.0, max=6.0]", "const y float32[3] = {0,0.5,6}"},
+    {"clip_inputs", 13, "const x float32[3] = {-1,0.5,9}\nconst l float32[] = {0}\nconst h float32[] = {6}\ny = Clip(x, l, h)", "const y float32[3] = {0,0.5,6}"},
+    {"clip_max_only", 13, "const x int8[3] = {-100,5,90}\nconst h int8[] = {6}\ny = Clip(x, _, h)", "const y int8[3] = {-100,5,6}"},
+    {"clip_crossed", 13, "const x float32[2] = {0,5}\nconst l float32[] = {4}\nconst h float32[] = {2}\ny = Clip(x, l, h)", "const y float32[2] = {2,2}"},
+    {"clip_nan", 13, "const x float32[1] = {nan}\nconst l float32[] = {0}\ny = Clip(x, l)", "const y float32[1] = {nan}"},
+    // ---- shapes
+    {"squeeze_attribute", 11, "const x float32[1,2,1] = {1,2}\ny = Squeeze(x) [axes=[-1]]", "const y float32[1,2] = {1,2}"},
+    {"squeeze_input", 13, "const x float32[1,2,1] = {1,2}\nconst a int64[1] = {0}\ny = Squeeze(x, a)", "const y float32[2,1] = {1,2}"},
+    {"squeeze_all", 21, "const x float32[1,2,1] = {1,2}\ny = Squeeze(x)", "const y float32[2] = {1,2}"},
+    {"unsqueeze_attribute", 11, "const x float32[2] = {1,2}\ny = Unsqueeze(x) [axes=[0, 2]]", "const y float32[1,2,1] = {1,2}"},
+    {"unsqueeze_input", 21, "const x int4[2] = {1,2}\nconst a int64[1] = {-1}\ny = Unsqueeze(x, a)", "const y int4[2,1] = {1,2}"},
+    {"reshape_allowzero", 14, "const x float32[0,3] = {}\nconst s int64[2] = {3,0}\ny = Reshape(x, s) [allowzero=1]", "const y float32[3,0] = {}"},
+    {"reshape_copy_and_rest", 13, "const x float32[2,3] = {1,2,3,4,5,6}\nconst s int64[3] = {0,-1,1}\ny = Reshape(x, s)", "const y float32[2,3,1] = {1,2,3,4,5,6}"},
+    {"shape_part", 15, "const x float32[2,3,4] splat 0\ny = Shape(x) [start=-2, end=9]", "const y int64[2] = {3,4}"},
+    {"shape_backwards", 15, "const x float32[2,3,4] splat 0\ny = Shape(x) [start=2, end=1]", "const y int64[0] = {}"},
+    {"size", 13, "const x float32[2,3] splat 0\ny = Size(x)", "const y int64[] = {6}"},
+    {"flatten_0", 13, "const x float32[2,2] = {1,2,3,4}\ny = Flatten(x) [axis=0]", "const y float32[1,4] = {1,2,3,4}"},
+    {"flatten_end", 13, "const x float32[2,2] = {1,2,3,4}\ny = Flatten(x) [axis=2]", "const y float32[4,1] = {1,2,3,4}"},
+    {"flatten_scalar", 13, "const x float32[] = {1}\ny = Flatten(x) [axis=0]", "const y float32[1,1] = {1}"},
+    {"transpose_4d", 13, "const x uint8[1,2,2,2] = {1,2,3,4,5,6,7,8}\ny = Transpose(x) [perm=[0, 2, 3, 1]]", "const y uint8[1,2,2,2] = {1,5,2,6,3,7,4,8}"},
+    {"transpose_default", 13, "const x int16[2,3] = {1,2,3,4,5,6}\ny = Transpose(x)", "const y int16[3,2] = {1,4,2,5,3,6}"},
+    {"transpose_empty", 13, "const x int16[2,0,3] = {}\ny = Transpose(x)", "const y int16[3,0,2] = {}"},
+    {"expand_both", 13, "const x float32[3,1] = {1,2,3}\nconst s int64[3] = {2,1,2}\ny = Expand(x, s)", "const y float32[2,3,2] = {1,1,2,2,3,3,1,1,2,2,3,3}"},
+    {"tile", 13, "const x float32[1,2] = {1,2}\nconst r int64[2] = {2,2}\ny = Tile(x, r)", "const y float32[2,4] = {1,2,1,2,1,2,1,2}"},
+    {"tile_none", 13, "const x float32[2] = {1,2}\nconst r int64[1] = {0}\ny = Tile(x, r)", "const y float32[0] = {}"},
+    {"concat_negative", 13, "const a int64[1,1] = {1}\nconst b int64[1,2] = {2,3}\ny = Concat(a, b) [axis=-1]", "const y int64[1,3] = {1,2,3}"},
+    {"constant_ints", 13, "y = Constant() [value_ints=[3, 4]]", "const y int64[2] = {3,4}"},
+    {"constant_float", 13, "y = Constant() [value_float=2.5]", "const y float32[] = {2.5}"},
+    {"constant_tensor", 21, "y = Constant() [value=tensor uint8[2] = {1, 2}]", "const y uint8[2] = {1,2}"},
+    {"constant_of_shape_empty", 21, "const s int64[0] = {}\ny = ConstantOfShape(s) [value=tensor int32[1] = {7}]", "const y int32[] = {7}"},
+    {"range_down", 11, "const a int32[] = {5}\nconst b int32[] = {0}\nconst c int32[] = {-2}\ny = Range(a, b, c)", "const y int32[3] = {5,3,1}"},
+    {"range_empty", 11, "const a float32[] = {5}\nconst b float32[] = {0}\nconst c float32[] = {2}\ny = Range(a, b, c)", "const y float32[0] = {}"},
+    {"eye_like_off", 9, "const x int32[2,3] splat 0\ny = EyeLike(x) [k=1, dtype=1]", "const y float32[2,3] = {0,1,0,0,0,1}"},
+    {"eye_like_far", 9, "const x int32[2,2] splat 0\ny = EyeLike(x) [k=9223372036854775807]", "const y int32[2,2] = {0,0,0,0}"},
+    // ---- Slice
+    {"slice_attributes", 9, "const x float32[4] = {1,2,3,4}\ny = Slice(x) [starts=[1], ends=[-1]]", "const y float32[2] = {2,3}"},
+    {"slice_backwards", 13, "const x float32[4] = {1,2,3,4}\nconst s int64[1] = {-1}\nconst e int64[1] = {-9223372036854775808}\nconst a int64[1] = {0}\nconst t int64[1] = {-2}\ny = Slice(x, s, e, a, t)", "const y float32[2] = {4,2}"},
+    {"slice_huge_step", 13, "const x float32[4] = {1,2,3,4}\nconst s int64[1] = {3}\nconst e int64[1] = {-9223372036854775808}\nconst a int64[1] = {0}\nconst t int64[1] = {-9223372036854775808}\ny = Slice(x, s, e, a, t)", "const y float32[1] = {4}"},
+    {"slice_outside", 13, "const x float32[4] = {1,2,3,4}\nconst s int64[1] = {9}\nconst e int64[1] = {20}\ny = Slice(x, s, e)", "const y float32[0] = {}"},
+    {"slice_rows", 13, "const x float32[3,2] = {1,2,3,4,5,6}\nconst s int32[1] = {0}\nconst e int32[1] = {2147483647}\nconst a int32[1] = {-2}\nconst t int32[1] = {2}\ny = Slice(x, s, e, a, t)", "const y float32[2,2] = {1,2,5,6}"},
+    {"slice_two_axes", 13, "const x int8[2,3] = {1,2,3,4,5,6}\nconst s int64[2] = {1,2}\nconst e int64[2] = {2,-9}\nconst a int64[2] = {0,1}\nconst t int64[2] = {1,-1}\ny = Slice(x, s, e, a, t)", "const y int8[1,3] = {6,5,4}"},
+    // ---- gathering
+    {"gather_negative", 13, "const x float32[3,2] = {1,2,3,4,5,6}\nconst i int64[2] = {-1,0}\ny = Gather(x, i)", "const y float32[2,2] = {5,6,1,2}"},
+    {"gather_scalar", 13, "const x float32[3,2] = {1,2,3,4,5,6}\nconst i int32[] = {1}\ny = Gather(x, i) [axis=1]", "const y float32[3] = {2,4,6}"},
+    {"gather_elements", 13, "const x float32[2,2] = {1,2,3,4}\nconst i int64[1,2] = {1,-2}\ny = GatherElements(x, i)", "const y float32[1,2] = {3,2}"},
+    {"gather_nd_batch", 12, "const x float32[2,2] = {1,2,3,4}\nconst i int64[2,1] = {1,0}\ny = GatherND(x, i) [batch_dims=1]", "const y float32[2] = {2,3}"},
+    // ---- ordering
+    {"top_k_attribute", 9, "const x float32[4] = {1,4,4,2}\ny, z = TopK(x) [k=2]", "const y float32[2] = {4,4}\nconst z int64[2] = {1,2}"},
+    {"top_k_smallest", 11, "const x int32[4] = {3,1,2,1}\nconst k int64[1] = {3}\ny, z = TopK(x, k) [largest=0]", "const y int32[3] = {1,1,2}\nconst z int64[3] = {1,3,2}"},
+    {"top_k_zero", 11, "const x float32[2] = {3,1}\nconst k int64[1] = {0}\ny, z = TopK(x, k)", "const y float32[0] = {}\nconst z int64[0] = {}"},
+    {"arg_max_last", 13, "const x float32[4] = {1,4,4,2}\ny = ArgMax(x) [select_last_index=1, keepdims=0]", "const y int64[] = {2}"},
+    {"arg_min_middle", 13, "const x int8[1,2,2] = {4,1,3,2}\ny = ArgMin(x) [axis=1]", "const y int64[1,1,2] = {1,0}"},
+    {"unique_unsorted", 11, "const x float32[5] = {2,1,1,3,2}\ny, i, v, c = Unique(x) [sorted=0]", "const y float32[3] = {2,1,3}\nconst i int64[3] = {0,1,3}\nconst v int64[5] = {0,1,1,2,0}\nconst c int64[3] = {2,2,1}"},
+    {"unique_nothing", 11, "const x float32[0] = {}\ny = Unique(x)", "const y float32[0] = {}"},
+    {"non_zero", 13, "const x float32[2,2] = {0,1,2,0}\ny = NonZero(x)", "const y int64[2,2] = {0,1,1,0}"},
+    {"compress_axis", 11, "const x float32[2,3] = {1,2,3,4,5,6}\nconst c bool[2] = {0,1}\ny = Compress(x, c) [axis=1]", "const y float32[2,1] = {2,5}"},
+    {"one_hot_outside", 11, "const i int64[3] = {0,-1,7}\nconst d int64[] = {2}\nconst v float32[2] = {0,1}\ny = OneHot(i, d, v)", "const y float32[3,2] = {1,0,0,1,0,0}"},
+    {"trilu_lower", 14, "const x float32[2,3] = {1,2,3,4,5,6}\nconst k int64[] = {1}\ny = Trilu(x, k) [upper=0]", "const y float32[2,3] = {1,2,0,4,5,6}"},
+    {"trilu_far", 14, "const x float32[2,2] = {1,2,3,4}\nconst k int64[] = {9223372036854775807}\ny = Trilu(x, k)", "const y float32[2,2] = {0,0,0,0}"},
+    {"cum_sum_exclusive_reverse", 14, "const x float32[3] = {1,2,3}\nconst a int32[] = {-1}\ny = CumSum(x, a) [exclusive=1, reverse=1]", "const y float32[3] = {5,3,0}"},
+    {"reverse_sequence", 10, "const x float32[2,2] = {1,2,3,4}\nconst l int64[2] = {2,1}\ny = ReverseSequence(x, l)", "const y float32[2,2] = {3,2,1,4}"},
+    // ---- contraction
+    {"einsum_matmul", 12, "const a float32[2,2] = {1,2,3,4}\nconst b float32[2,2] = {5,6,7,8}\ny = Einsum(a, b) [equation=\"ij,jk->ik\"]", "const y float32[2,2] = {19,22,43,50}"},
+    {"einsum_implicit", 12, "const a float32[2,2] = {1,2,3,4}\ny = Einsum(a) [equation=\"ii\"]", "const y float32[] = {5}"},
+    {"einsum_ellipsis", 12, "const a int32[2,1,2] = {1,2,3,4}\nconst b int32[2] = {10,1}\ny = Einsum(a, b) [equation=\"...j, j -> ...\"]", "const y int32[2,1] = {12,34}"},
+    {"det", 11, "const a float32[2,2] = {0,2,3,4}\ny = Det(a)", "const y float32[] = {-6}"},
+    // ---- integers at their limits
+    {"add_wraps", 14, "const a int8[1] = {127}\nconst b int8[1] = {1}\ny = Add(a, b)", "const y int8[1] = {-128}"},
+    {"div_lowest", 14, "const a int32[1] = {-2147483648}\nconst b int32[1] = {-1}\ny = Div(a, b)", "const y int32[1] = {-2147483648}"},
+    {"div_truncates", 14, "const a int32[2] = {-7,7}\nconst b int32[1] = {2}\ny = Div(a, b)", "const y int32[2] = {-3,3}"},
+    {"mod_sign_of_divisor", 13, "const a int32[3] = {-7,7,-6}\nconst b int32[3] = {3,-3,3}\ny = Mod(a, b)", "const y int32[3] = {2,-2,0}"},
+    {"mod_fmod", 13, "const a float32[2] = {-4.5,4.5}\nconst b float32[1] = {2}\ny = Mod(a, b) [fmod=1]", "const y float32[2] = {-0.5,0.5}"},
+    {"abs_lowest", 13, "const a int8[2] = {-128,-3}\ny = Abs(a)", "const y int8[2] = {-128,3}"},
+    {"pow_int", 15, "const a int32[3] = {2,-3,0}\nconst b int64[3] = {10,3,-1}\ny = Pow(a, b)", "const y int32[3] = {1024,-27,0}"},
+    {"pow_float_int", 13, "const a float32[3] = {2,3,4}\nconst b int32[] = {2}\ny = Pow(a, b)", "const y float32[3] = {4,9,16}"},
+    {"pow_half", 13, "const a float32[3] = {4,-inf,-0.0}\nconst b float32[] = {0.5}\ny = Pow(a, b)", "const y float32[3] = {2,inf,0}"},
+    {"sum_three", 13, "const a float32[2] = {1,2}\nconst b float32[1] = {10}\nconst c float32[2,1] = {100,200}\ny = Sum(a, b, c)", "const y float32[2,2] = {111,112,211,212}"},
+    {"mean_one", 13, "const a float32[2] = {1,2}\ny = Mean(a)", "const y float32[2] = {1,2}"},
+    {"max_nan", 13, "const a float32[2] = {nan,1}\nconst b float32[2] = {1,nan}\ny = Max(a, b)", "const y float32[2] = {nan,nan}"},
+    {"min_uint64", 13, "const a uint64[1] = {5}\nconst b uint64[2] = {3,9}\ny = Min(a, b)", "const y uint64[2] = {3,5}"},
+    {"relu_int8", 14, "const x int8[3] = {-5,0,7}\ny = Relu(x)", "const y int8[3] = {0,0,7}"},
+    {"round_half_even", 11, "const x float32[5] = {0.5,1.5,-0.5,-1.5,2.5}\ny = Round(x)", "const y float32[5] = {0,2,0,-2,2}"},
+    {"fused_clip", 13, "const a float32[3] = {1,-4,9}\nconst b float32[1] = {1}\ny = Add(a, b) [activation=\"Clip\", activation_min=0.0, activation_max=6.0]", "const y float32[3] = {2,0,6}"},
+    {"fused_relu_mul", 13, "const a float32[3] = {1,-4,9}\nconst b float32[1] = {2}\ny = Mul(a, b) [activation=\"Relu\"]", "const y float32[3] = {2,0,18}"},
+};
+
+class OpsetForms : public testing::TestWithParam<OpCase> {};
+TEST_P(OpsetForms, Outputs) { expect_outputs(GetParam()); }
+INSTANTIATE_TEST_SUITE_P(Math, OpsetForms, testing::ValuesIn(kCases), [](const auto& row) { return row.param.name; });
+
+}  // namespace
+}  // namespace nibble
