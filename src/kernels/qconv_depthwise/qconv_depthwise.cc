@@ -83,7 +83,7 @@ void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int
 
 std::string depthwise_kernel_name(const PackedDepthwise& conv) {
   if (conv.blocks.empty()) return kernel_name("qconv_depthwise", "u8s8s32", 1, 1, 1, Isa::kReference);
-  return kernel_name("qconv_depthwise", "u8s8s32", 1, static_cast<int>(conv.blocks.front().width), 4, conv.isa);
+  return kernel_name("qconv_depthwise", "u8s8s32", conv.isa == Isa::kAvx512Vnni ? 4 : 2, static_cast<int>(conv.blocks.front().width), conv.isa == Isa::kAvx2 ? 2 : 4, conv.isa);
 }
 
 }  // namespace nibble::kernels

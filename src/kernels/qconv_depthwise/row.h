@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstddef>
 #include <cstdint>
 
-#include "kernels/requantize/requantize.h"
+#include "kernels/requantize/view.h"
 
 namespace nibble::kernels {
 

@@ -1,9 +1,10 @@
 // One tile of a matrix product: the contract between the drivers of qgemm and qconv and the kernels in the ISA files. Internal to the room.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
-#include "kernels/requantize/requantize.h"
+#include "kernels/requantize/view.h"
 
 namespace nibble::kernels {
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/requantize/requantize.h"
+#include "kernels/requantize/view.h"
 
 namespace nibble::kernels {
 

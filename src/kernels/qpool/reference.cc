@@ -1,6 +1,8 @@
 #include <algorithm>
 
 #include "kernels/qpool/kernels.h"
+#include "kernels/requantize/requantize.h"
+
 
 namespace nibble::kernels {
 

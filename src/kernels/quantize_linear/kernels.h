@@ -11,7 +11,5 @@ void quantize_avx2(const Grid8& grid, const float* src, std::uint8_t* dst, std::
 void quantize_avx512(const Grid8& grid, const float* src, std::uint8_t* dst, std::int64_t n);
 void dequantize_u8_avx2(float scale, std::int32_t zero_point, const std::uint8_t* src, float* dst, std::int64_t n);
 void dequantize_u8_avx512(float scale, std::int32_t zero_point, const std::uint8_t* src, float* dst, std::int64_t n);
-// Three planes to interleaved pixels: dst[i * ld_dst + c] = quantize(src[c * plane + i]).
-void quantize_planes3_avx512(const Grid8& grid, const float* src, std::int64_t plane, std::uint8_t* dst, std::int64_t n);
 
 }  // namespace nibble::kernels

@@ -1,0 +1,150 @@
+// Tiles of mr rows by np panels of 16 columns: mr x np accumulators in registers, one dot-product instruction for 4 k of 16 columns. The limit is
+// 2 such instructions a cycle with a latency of 4 or 5, so a tile wants at least 10 accumulators, and it reads np + mr vectors a step.
+#include "kernels/requantize/x86_avx512.h"
+
+#include "kernels/qgemm/tile.h"
+
+namespace nibble::kernels {
+namespace {
+
+// The last 1..3 bytes of a run, the rest 0.
+NIBBLE_INLINE int load_tail(const std::uint8_t* p, std::int64_t count) {
+  unsigned v = p[0];
+  if (count > 1) v |= static_cast<unsigned>(p[1]) << 8;
+  if (count > 2) v |= static_cast<unsigned>(p[2]) << 16;
+  return static_cast<int>(v);
+}
+
+NIBBLE_INLINE __m512i broadcast4(const std::uint8_t* p) {
+  int v;
+  __builtin_memcpy(&v, p, 4);
+  return _mm512_set1_epi32(v);
+}
+
+__attribute__((noinline)) void row_sums(const QgemmTile& t, int mr, std::int32_t* sums) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  for (int m = 0; m < mr; ++m) {
+    __m512i sum = _mm512_setzero_si512();
+    for (std::int64_t tap = 0; tap < t.taps; ++tap) {
+      const std::uint8_t* row = t.rows[tap * t.row_stride + m];
+      std::int64_t i = 0;
+      for (; i + 64 <= t.run; i += 64) sum = _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(row + i), ones);
+      if (i < t.run) {
+        const __mmask64 mask = ~0ULL >> (64 - (t.run - i));
+        sum = _mm512_dpbusd_epi32(sum, _mm512_maskz_loadu_epi8(mask, row + i), ones);
+      }
+    }
+    sums[m] = _mm512_reduce_add_epi32(sum);
+  }
+}
+
+// What is not the common case: affine weights, integer laws, int32 output. acc: [mr][np][16].
+__attribute__((noinline)) void finish(const QgemmTile& t, int mr, int np, std::int32_t* acc) {
+  std::int32_t sums[kMaxTileRows];
+  if (t.zero_points != nullptr) row_sums(t, mr, sums);
+  for (std::int64_t m = 0; m < t.valid_rows; ++m) {
+    for (std::int64_t p = 0; p < np; ++p) {
+      __m512i v = _mm512_loadu_si512(acc + (m * np + p) * 16);
+      if (t.zero_points != nullptr)
+        v = _mm512_sub_epi32(v, _mm512_mullo_epi32(_mm512_loadu_si512(t.zero_points + p * 16), _mm512_set1_epi32(sums[m])));
+      const std::int64_t left = t.columns - p * 16;
+      const auto mask = static_cast<__mmask16>(left >= 16 ? 0xffff : (1 << left) - 1);
+      if (t.acc != nullptr) _mm512_mask_storeu_epi32(t.acc + m * t.ld_dst + p * 16, mask, v);
+      else _mm_mask_storeu_epi8(t.dst + m * t.ld_dst + p * 16, mask, requantize16(v, t.requantize, p * 16));
+    }
+  }
+}
+
+template <std::size_t MR, std::size_t NP>
+NIBBLE_INLINE void tile(const QgemmTile& t) {
+  __m512i acc[MR][NP];
+#pragma GCC unroll 16
+  for (std::size_t m = 0; m < MR; ++m)
+#pragma GCC unroll 4
+    for (std::size_t p = 0; p < NP; ++p) acc[m][p] = _mm512_loadu_si512(t.bias + p * 16);
+
+  const std::byte* wei = t.wei;
+  const std::int64_t panel = t.panel_bytes;
+  const std::int64_t tail = t.may_read_past ? 0 : t.run % 4;
+  const std::int64_t groups = tail == 0 ? (t.run + 3) / 4 : t.run / 4;
+  for (std::int64_t tap = 0; tap < t.taps; ++tap) {
+    const std::uint8_t* a[MR];
+#pragma GCC unroll 16
+    for (std::size_t m = 0; m < MR; ++m) a[m] = t.rows[tap * t.row_stride + static_cast<std::int64_t>(m)];
+    for (std::int64_t k = 0; k < groups * 4; k += 4) {
+      __m512i b[NP];
+#pragma GCC unroll 4
+      for (std::size_t p = 0; p < NP; ++p) b[p] = _mm512_loadu_si512(wei + static_cast<std::int64_t>(p) * panel);
+      wei += 64;
+#pragma GCC unroll 16
+      for (std::size_t m = 0; m < MR; ++m) {
+        const __m512i v = broadcast4(a[m] + k);
+#pragma GCC unroll 4
+        for (std::size_t p = 0; p < NP; ++p) acc[m][p] = _mm512_dpbusd_epi32(acc[m][p], v, b[p]);
+      }
+    }
+    if (tail != 0) {
+      __m512i b[NP];
+#pragma GCC unroll 4
+      for (std::size_t p = 0; p < NP; ++p) b[p] = _mm512_loadu_si512(wei + static_cast<std::int64_t>(p) * panel);
+      wei += 64;
+#pragma GCC unroll 16
+      for (std::size_t m = 0; m < MR; ++m) {
+        const __m512i v = _mm512_set1_epi32(load_tail(a[m] + groups * 4, tail));
+#pragma GCC unroll 4
+        for (std::size_t p = 0; p < NP; ++p) acc[m][p] = _mm512_dpbusd_epi32(acc[m][p], v, b[p]);
+      }
+    }
+  }
+
+  if (t.zero_points != nullptr || t.acc != nullptr || t.requantize.multiplier == nullptr) {
+    alignas(64) std::int32_t buffer[MR * NP * 16];
+#pragma GCC unroll 16
+    for (std::size_t m = 0; m < MR; ++m)
+#pragma GCC unroll 4
+      for (std::size_t p = 0; p < NP; ++p) _mm512_store_si512(buffer + (m * NP + p) * 16, acc[m][p]);
+    finish(t, static_cast<int>(MR), static_cast<int>(NP), buffer);
+    return;
+  }
+
+  // Law float32 to bytes: narrowing twice with saturation clamps to [0, 255] around the added zero point, and leaves the dwords of the four lanes
+  // transposed.
+  const Requantize& r = t.requantize;
+  const __m512 hi = _mm512_set1_ps(static_cast<float>(r.qmax - r.zero_point));
+  const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(r.zero_point));
+  const __m512i qmin = _mm512_set1_epi8(static_cast<char>(r.qmin));
+  const __m512i qmax = _mm512_set1_epi8(static_cast<char>(r.qmax));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __mmask64 mask = ~0ULL >> (64 - t.columns);
+  __m512 multiplier[NP];
+#pragma GCC unroll 4
+  for (std::size_t p = 0; p < NP; ++p) multiplier[p] = _mm512_loadu_ps(r.multiplier + p * 16);
+  std::uint8_t* dst = t.dst;
+#pragma GCC unroll 16
+  for (std::size_t m = 0; m < MR; ++m) {
+    if (static_cast<std::int64_t>(m) >= t.valid_rows) break;
+    __m512i v[4];
+#pragma GCC unroll 4
+    for (std::size_t p = 0; p < 4; ++p) v[p] = p < NP ? scale_float32(acc[m][p < NP ? p : 0], multiplier[p < NP ? p : 0], hi) : v[0];
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
+    const __m512i high = NP > 2 ? _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point) : low;
+    __m512i q = _mm512_packus_epi16(low, high);
+    q = _mm512_min_epu8(_mm512_max_epu8(q, qmin), qmax);
+    q = _mm512_permutexvar_epi32(order, q);
+    _mm512_mask_storeu_epi8(dst, mask, q);
+    dst += t.ld_dst;
+  }
+}
+
+}  // namespace
+
+#define NIBBLE_REFERENCE(family, types, mr, nr, kr, isa, fn)
+#define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) NIBBLE_KERNEL_##isa(mr, nr, fn)
+#define NIBBLE_KERNEL_avx2(mr, nr, fn)
+#define NIBBLE_KERNEL_avxvnni(mr, nr, fn)
+#define NIBBLE_KERNEL_avx512vnni(mr, nr, fn) \
+  void fn(const QgemmTile& t);               \
+  void fn(const QgemmTile& t) { tile<mr, nr / 16>(t); }
+#include "kernels/qgemm/kernels.inc"
+
+}  // namespace nibble::kernels

@@ -1,0 +1,57 @@
+// The channels that do not fill a vector go to the plain loops.
+#include "kernels/requantize/x86_avx2.h"
+
+#include "kernels/qpool/kernels.h"
+
+namespace nibble::kernels {
+namespace {
+
+PoolWindow from_channel(PoolWindow w, std::int64_t c) {
+  w.src += c;
+  w.dst += c;
+  w.channels -= c;
+  return w;
+}
+
+}  // namespace
+
+void pool_max_avx2(const PoolWindow& w) {
+  std::int64_t c = 0;
+  for (; c + 32 <= w.channels; c += 32) {
+    __m256i best = _mm256_set1_epi8(static_cast<char>(w.qmin));
+    for (std::int64_t y = 0; y < w.height; ++y)
+      for (std::int64_t x = 0; x < w.width; ++x)
+        best = _mm256_max_epu8(best, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w.src + y * w.step_h + x * w.step_w + c)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(w.dst + c), _mm256_min_epu8(best, _mm256_set1_epi8(static_cast<char>(w.qmax))));
+  }
+  if (c < w.channels) pool_max_reference(from_channel(w, c));
+}
+
+void pool_average_avx2(const PoolWindow& w) {
+  float multiplier[16];
+  std::int32_t m0[16];
+  std::uint8_t shift[16];
+  Requantize r = w.requantize;
+  for (int i = 0; i < 16; ++i) {
+    if (r.multiplier != nullptr) multiplier[i] = *w.requantize.multiplier;
+    else m0[i] = *w.requantize.m0, shift[i] = *w.requantize.shift;
+  }
+  if (r.multiplier != nullptr) r.multiplier = multiplier;
+  r.m0 = m0;
+  r.shift = shift;
+  std::int64_t c = 0;
+  for (; c + 16 <= w.channels; c += 16) {
+    __m256i sum0 = _mm256_set1_epi32(w.bias);
+    __m256i sum1 = sum0;
+    for (std::int64_t y = 0; y < w.height; ++y)
+      for (std::int64_t x = 0; x < w.width; ++x) {
+        const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(w.src + y * w.step_h + x * w.step_w + c));
+        sum0 = _mm256_add_epi32(sum0, _mm256_cvtepu8_epi32(v));
+        sum1 = _mm256_add_epi32(sum1, _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8)));
+      }
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(w.dst + c), narrow16(scale8(sum0, r, 0), scale8(sum1, r, 8), r));
+  }
+  if (c < w.channels) pool_average_reference(from_channel(w, c));
+}
+
+}  // namespace nibble::kernels

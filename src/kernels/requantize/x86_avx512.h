@@ -1,0 +1,55 @@
+// Requantization of vectors of 16 accumulators, for the ISA files alone: everything here has internal linkage.
+#pragma once
+
+#include <immintrin.h>
+
+#include "kernels/requantize/view.h"
+
+namespace nibble::kernels {
+namespace {
+
+#if !defined(NIBBLE_INLINE)
+#define NIBBLE_INLINE inline __attribute__((always_inline))
+#endif
+
+// Law float32, without the zero point: rne(f32(acc) m), at most hi. Below, the conversion saturates to the lowest integer, which the narrowing
+// that follows clamps; above, it would wrap around, hence the minimum.
+NIBBLE_INLINE __m512i scale_float32(__m512i acc, __m512 multiplier, __m512 hi) {
+  return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier), hi));
+}
+
+// Integer laws, without the zero point, clamped to [lo, hi] (64-bit lanes).
+NIBBLE_INLINE __m512i scale_fixed_point(__m512i acc, __m512i m0, __m512i shift, __m512i lo, __m512i hi) {
+  const __m512i one = _mm512_set1_epi64(1);
+  const __m512i shift_even = _mm512_and_si512(shift, _mm512_set1_epi64(0xffffffff));
+  const __m512i shift_odd = _mm512_srli_epi64(shift, 32);
+  __m512i even = _mm512_mul_epi32(acc, m0);
+  __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(acc, 32), _mm512_srli_epi64(m0, 32));
+  even = _mm512_add_epi64(even, _mm512_srli_epi64(_mm512_sllv_epi64(one, shift_even), 1));
+  odd = _mm512_add_epi64(odd, _mm512_srli_epi64(_mm512_sllv_epi64(one, shift_odd), 1));
+  even = _mm512_min_epi64(_mm512_max_epi64(_mm512_srav_epi64(even, shift_even), lo), hi);
+  odd = _mm512_min_epi64(_mm512_max_epi64(_mm512_srav_epi64(odd, shift_odd), lo), hi);
+  return _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+}
+
+// 16 integers, zero point not yet added, to 16 bytes.
+NIBBLE_INLINE __m128i narrow16(__m512i v, const Requantize& r) {
+  v = _mm512_max_epi32(v, _mm512_set1_epi32(r.qmin - r.zero_point));
+  v = _mm512_min_epi32(v, _mm512_set1_epi32(r.qmax - r.zero_point));
+  return _mm512_cvtepi32_epi8(_mm512_add_epi32(v, _mm512_set1_epi32(r.zero_point)));
+}
+
+// Any law, 16 accumulators of channels c..c+15, to 16 bytes.
+NIBBLE_INLINE __m128i requantize16(__m512i acc, const Requantize& r, std::int64_t c) {
+  if (r.multiplier != nullptr) {
+    const __m512 hi = _mm512_set1_ps(static_cast<float>(r.qmax - r.zero_point));
+    return narrow16(scale_float32(acc, _mm512_loadu_ps(r.multiplier + c), hi), r);
+  }
+  const __m512i shift = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(r.shift + c)));
+  return narrow16(scale_fixed_point(acc, _mm512_loadu_si512(r.m0 + c), shift, _mm512_set1_epi64(r.qmin - r.zero_point),
+                                    _mm512_set1_epi64(r.qmax - r.zero_point)),
+                  r);
+}
+
+}  // namespace
+}  // namespace nibble::kernels
