@@ -42,7 +42,7 @@ std::optional<AccumulatorProof> prove_accumulator(const QuantizedGraph& model, N
   std::vector<std::int64_t> hi(bias.size(), 0);
   for (std::size_t i = 0; i < codes.size(); ++i) {
     const auto o = static_cast<std::size_t>(layout.channel_of(static_cast<std::int64_t>(i)));
-    const std::int64_t w = codes[i] - wei->zero_point[wei->per_tensor() ? 0 : o];
+    const std::int64_t w = codes[i] - wei->zero_point[o % wei->zero_point.size()];
     lo[o] += std::min({w * x_lo, w * x_hi, std::int64_t{0}});
     hi[o] += std::max({w * x_lo, w * x_hi, std::int64_t{0}});
   }

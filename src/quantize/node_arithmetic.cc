@@ -48,6 +48,11 @@ std::vector<Requantizer> compute_requantizers(const QuantizedGraph& model, const
       fail_law(model, node, static_cast<double>(src.scale[0]) * static_cast<double>(scale) / static_cast<double>(dst.scale[0]));
     result.push_back(*requantizer);
   }
+  if (node.op_type == "ConvTranspose" && result.size() > 1) {
+    // Scales along axis 1 repeat in every group.
+    const std::size_t one_group = result.size();
+    for (std::int64_t g = 1; g < node.get_int("group", 1); ++g) result.insert(result.end(), result.begin(), result.begin() + static_cast<std::ptrdiff_t>(one_group));
+  }
   return result;
 }
 

@@ -23,7 +23,7 @@ std::vector<double> centred_weights(const QuantizedGraph& model, const Node& nod
   std::vector<double> result(codes.size());
   for (std::size_t i = 0; i < codes.size(); ++i) {
     const std::size_t o = params.per_tensor() ? 0 : static_cast<std::size_t>(layout.channel_of(static_cast<std::int64_t>(i)));
-    result[i] = static_cast<double>(codes[i] - params.zero_point[o]);
+    result[i] = static_cast<double>(codes[i] - params.zero_point[o % params.zero_point.size()]);
   }
   return result;
 }

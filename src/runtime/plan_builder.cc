@@ -1,0 +1,315 @@
+#include "runtime/plan_builder.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/fail.h"
+#include "kernels/layout/layout.h"
+#include "ops/evaluate.h"
+#include "quantize/integer_form.h"
+#include "runtime/arena.h"
+
+namespace nibble {
+namespace {
+
+std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
+
+}  // namespace
+
+bool layouts_agree(const Shape& shape) {
+  if (shape.size() < 3) return true;
+  const Extents e = extents_of(shape);
+  return e.channels == 1 || e.pixels == 1;
+}
+
+Shape physical_shape(const Shape& shape, Layout layout) {
+  if (layout == Layout::kPlain || shape.size() < 3) return shape;
+  Shape result = {shape[0]};
+  result.insert(result.end(), shape.begin() + 2, shape.end());
+  result.push_back(shape[1]);
+  return result;
+}
+
+std::int64_t physical_axis(std::int64_t axis, std::int64_t rank, Layout layout) {
+  if (layout == Layout::kPlain || rank < 3 || axis == 0) return axis;
+  return axis == 1 ? rank - 1 : axis - 1;
+}
+
+Extents extents_of(const Shape& shape) {
+  Extents e;
+  if (!shape.empty()) e.batch = shape[0];
+  if (shape.size() > 1) e.channels = shape[1];
+  for (std::size_t i = 2; i < shape.size(); ++i) e.pixels *= shape[i];
+  e.width = shape.size() > 2 ? shape.back() : 1;
+  e.height = e.width > 0 ? e.pixels / e.width : 0;
+  return e;
+}
+
+PlanBuilder::PlanBuilder(const Program::Impl& program, std::span<const TensorType> input_types, int threads)
+    : program_(program), threads_(threads), inferred_(infer_types(program.shape_graph, input_types)) {
+  plan_->places.resize(program.model.graph.values().size());
+}
+
+Shape PlanBuilder::shape(const Node& node, ValueId v) const {
+  const TensorType& type = inferred_.types[index(v)];
+  if (!type.has_rank || !std::all_of(type.dims.begin(), type.dims.end(), [](const Dim& d) { return d.known(); }))
+    fail(ErrorCode::kUnsupported, "node '{}' ({}): the shape of '{}' is only known at run time ({}); leave the node in float (--nodes-to-exclude)",
+         node.name, node.op_type, program_.model.graph.value(v).name, to_string(type));
+  Shape shape;
+  for (const Dim& dim : type.dims) shape.push_back(dim.size);
+  element_count(shape);
+  return shape;
+}
+
+const Tensor* PlanBuilder::known(ValueId v) const {
+  if (v == kNoValue) return nullptr;
+  const Value& value = program_.model.graph.value(v);
+  if (value.constant) return &*value.constant;
+  const auto& computed = inferred_.constants[index(v)];
+  return computed ? &*computed : nullptr;
+}
+
+Layout PlanBuilder::layout_of(ValueId v) const {
+  return program_.model.graph.is_constant(v) ? Layout::kPlain : plan_->places[index(v)].layout;
+}
+
+Ref PlanBuilder::read(const Node& node, ValueId v, Layout layout) {
+  Ref ref;
+  Shape value_shape;
+  Layout from = Layout::kPlain;
+  if (program_.model.graph.is_constant(v)) {
+    const auto& stored = program_.constants[index(v)];
+    if (!stored) fail(ErrorCode::kUnsupported, "node '{}' ({}): constant '{}' cannot be an operand here", node.name, node.op_type, program_.model.graph.value(v).name);
+    ref.constant = stored->data();
+    value_shape = program_.model.graph.value(v).constant->shape();
+  } else {
+    const Place& place = plan_->places[index(v)];
+    if (!place.stored) fail(ErrorCode::kInvalidModel, "node '{}' ({}): '{}' is not there as integers", node.name, node.op_type, program_.model.graph.value(v).name);
+    ref = place.ref;
+    value_shape = place.shape;
+    from = place.layout;
+  }
+  if (from != layout && !layouts_agree(value_shape)) {
+    const auto cached = other_layout_.find({v, layout});
+    ref = cached != other_layout_.end() ? cached->second : convert(node, v, ref, layout);
+  }
+  if (ref.buffer >= 0) pending_.push_back(ref.buffer);
+  return ref;
+}
+
+Ref PlanBuilder::convert(const Node& node, ValueId v, const Ref& from, Layout to) {
+  // A step of its own: what the current step has asked for so far must wait.
+  std::vector<std::int32_t> waiting = std::exchange(pending_, {});
+  std::vector<ValueId> waiting_values = std::exchange(pending_values_, {});
+  const Shape value_shape = program_.model.graph.is_constant(v) ? program_.model.graph.value(v).constant->shape() : plan_->places[index(v)].shape;
+  const Extents e = extents_of(value_shape);
+  if (from.buffer >= 0) pending_.push_back(from.buffer);
+  const Ref ref = temporary(e.batch * e.channels * e.pixels);
+  const kernels::Isa isa = program_.isa;
+  if (to == Layout::kChannelsLast) {
+    add_step(node, "nchw_to_nhwc", 0, [=](const RunContext& run) {
+      kernels::nchw_to_nhwc(isa, run.in(from), e.batch, e.channels, e.pixels, run.ptr(ref), e.channels);
+    });
+  } else {
+    add_step(node, "nhwc_to_nchw", 0, [=](const RunContext& run) {
+      kernels::nhwc_to_nchw(isa, run.in(from), e.channels, e.batch, e.channels, e.pixels, run.ptr(ref));
+    });
+  }
+  other_layout_[{v, to}] = ref;
+  // The step that asked comes next: keep its operands alive until then.
+  pending_ = std::move(waiting);
+  pending_values_ = std::move(waiting_values);
+  return ref;
+}
+
+Ref PlanBuilder::write(const Node& node, ValueId v, Layout layout) {
+  Place& place = plan_->places[index(v)];
+  place.shape = shape(node, v);
+  place.layout = place.shape.size() < 3 ? Layout::kPlain : layout;
+  place.stored = true;
+  place.ref = temporary(element_count(place.shape));
+  pending_values_.push_back(v);
+  return place.ref;
+}
+
+void PlanBuilder::alias(ValueId v, const Ref& source, Layout layout, Shape value_shape) {
+  plan_->places[index(v)] = {.ref = source, .layout = layout, .shape = std::move(value_shape), .stored = true};
+  pending_values_.push_back(v);
+}
+
+Ref PlanBuilder::temporary(std::int64_t bytes) {
+  Ref ref;
+  ref.buffer = static_cast<std::int32_t>(plan_->buffers.size());
+  plan_->buffers.push_back({.bytes = bytes});
+  pending_.push_back(ref.buffer);
+  return ref;
+}
+
+void PlanBuilder::need_scratch(std::int64_t bytes_per_thread) {
+  plan_->scratch_bytes = std::max(plan_->scratch_bytes, (bytes_per_thread + 63) / 64 * 64);
+}
+
+void PlanBuilder::add_step(const Node& node, std::string kernel, std::int64_t macs, std::function<void(const RunContext&)> run) {
+  const int step = static_cast<int>(plan_->steps.size());
+  for (const std::int32_t b : pending_) {
+    Buffer& buffer = plan_->buffers[static_cast<std::size_t>(b)];
+    if (buffer.first < 0) buffer.first = step;
+    buffer.last = std::max(buffer.last, step);
+  }
+  plan_->steps.push_back({.node = node.name, .op_type = node.op_type, .kernel = std::move(kernel), .macs = macs, .produces = std::exchange(pending_values_, {}),
+                          .frees = {}, .run = std::move(run)});
+  pending_.clear();
+}
+
+std::int64_t PlanBuilder::grain(std::int64_t n, double cost_ns) const {
+  if (threads_ == 1) return std::max<std::int64_t>(n, 1);
+  // Chunks of at least 10 us, and a few for each thread.
+  const auto least = static_cast<std::int64_t>(std::ceil(10000.0 / std::max(cost_ns, 0.001)));
+  return std::clamp<std::int64_t>((n + threads_ * 4 - 1) / (threads_ * 4), std::min(least, std::max<std::int64_t>(n, 1)), std::max<std::int64_t>(n, 1));
+}
+
+void PlanBuilder::lower_node(const Node& node) {
+  if (node.op_type == "QuantizeLinear" && is_integer(node.output(0))) return lower_quantize(*this, node);
+  if (node.op_type == "DequantizeLinear" && is_integer(node.input(0))) return lower_dequantize(*this, node);
+  if (!is_integer(node.output(0))) return lower_plain(node);
+  const OpDef* op = find_op(node.domain, node.op_type);
+  if (node.op_type == "Requantize" || (op != nullptr && op->rule == QuantRule::kUnaryTable)) return lower_table(*this, node);
+  if (const LowerFn lowering = find_lowering(node.op_type)) return lowering(*this, node);
+  if (is_tied(node)) return lower_move(*this, node);
+  fail(ErrorCode::kUnsupported, "node '{}' ({}): the integer runtime has no form of this operator", node.name, node.op_type);
+}
+
+// A float island, or arithmetic on shapes: the op itself, in fixed-order loops.
+void PlanBuilder::lower_plain(const Node& node) {
+  for (const ValueId v : node.outputs) {
+    if (v != kNoValue) pending_values_.push_back(v);
+  }
+  const Graph& graph = program_.model.graph;
+  bool all_known = true;
+  for (const ValueId v : node.outputs) all_known = all_known && (v == kNoValue || known(v) != nullptr);
+  if (all_known) {
+    // Shape arithmetic that is settled by now.
+    std::vector<std::pair<ValueId, Tensor>> results;
+    for (const ValueId v : node.outputs) {
+      if (v != kNoValue) results.emplace_back(v, *known(v));
+    }
+    const auto shared = own(std::move(results));
+    add_step(node, "constant", 0, [shared](const RunContext& run) {
+      for (const auto& [v, tensor] : *shared) (*run.tensors)[index(v)] = tensor;
+    });
+    return;
+  }
+  const OpDef& op = require_op(node, graph.opset(node.domain));
+  static_cast<void>(op);
+  // Kept between runs: reordered weights. The model's constants never change.
+  struct State {
+    std::unique_ptr<OpState> state;
+  };
+  auto constant_inputs = std::make_shared<std::vector<char>>();
+  for (const ValueId v : node.inputs) constant_inputs->push_back(graph.is_constant(v) ? 1 : 0);
+  auto state = std::make_shared<State>();
+  const Program::Impl* program = &program_;
+  const NodeId id = current_;
+  add_step(node, "float:" + node.op_type, 0, [program, id, state, constant_inputs](const RunContext& run) {
+    const Graph& g = program->model.graph;
+    const Node& n = g.node(id);
+    std::vector<const Tensor*> inputs;
+    inputs.reserve(n.inputs.size());
+    for (const ValueId v : n.inputs) {
+      if (v == kNoValue) inputs.push_back(nullptr);
+      else inputs.push_back(g.is_constant(v) ? &*g.value(v).constant : &(*run.tensors)[index(v)]);
+    }
+    const EvalContext context{.node = n,
+                              .opset = g.opset(n.domain),
+                              .inputs = inputs,
+                              .mode = ExecMode::kFixedOrder,
+                              .pool = run.pool,
+                              .state = &state->state,
+                              .constant_inputs = {reinterpret_cast<const bool*>(constant_inputs->data()), constant_inputs->size()}};
+    std::vector<Tensor> outputs = evaluate_node(context);
+    for (std::size_t i = 0; i < n.outputs.size() && i < outputs.size(); ++i) {
+      if (n.outputs[i] != kNoValue) (*run.tensors)[index(n.outputs[i])] = std::move(outputs[i]);
+    }
+  });
+}
+
+std::unique_ptr<const Plan> PlanBuilder::build() {
+  const Graph& graph = program_.model.graph;
+  for (std::size_t i = 0; i < graph.inputs().size(); ++i) {
+    const ValueId v = graph.inputs()[i];
+    if (!is_integer(v)) continue;
+    // An integer input: copied into the arena, plain.
+    Node node;
+    node.name = graph.value(v).name;
+    node.op_type = "input";
+    const Ref dst = write(node, v, Layout::kPlain);
+    const std::int64_t bytes = element_count(plan_->places[index(v)].shape);
+    const bool flip = params(v).type.is_signed;
+    const kernels::Isa isa = program_.isa;
+    add_step(node, "copy", 0, [=](const RunContext& run) {
+      const auto* src = reinterpret_cast<const std::uint8_t*>((*run.tensors)[index(v)].bytes());
+      if (flip) kernels::flip_sign(isa, src, run.ptr(dst), bytes);
+      else std::copy_n(src, bytes, run.ptr(dst));
+    });
+  }
+  for (current_ = 0; current_ < static_cast<NodeId>(graph.nodes().size()); ++current_) {
+    const Node& node = graph.node(current_);
+    naming_node(node, [&] { lower_node(node); });
+    // A node without a step of its own (an alias) hands its value to the step before.
+    if (!plan_->steps.empty()) {
+      auto& produces = plan_->steps.back().produces;
+      produces.insert(produces.end(), pending_values_.begin(), pending_values_.end());
+    }
+    pending_values_.clear();
+    pending_.clear();
+  }
+  for (const ValueId v : graph.outputs()) {
+    if (!is_integer(v) || graph.is_constant(v)) continue;
+    Node node;
+    node.name = graph.value(v).name;
+    node.op_type = "output";
+    const Ref src = read(node, v, Layout::kPlain);
+    const Shape s = plan_->places[index(v)].shape;
+    const bool is_signed = params(v).type.is_signed;
+    const kernels::Isa isa = program_.isa;
+    add_step(node, "copy", 0, [=](const RunContext& run) {
+      Tensor out(is_signed ? DataType::kInt8 : DataType::kUInt8, s);
+      auto* dst = reinterpret_cast<std::uint8_t*>(out.mutable_bytes());
+      if (is_signed) kernels::flip_sign(isa, run.in(src), dst, out.size());
+      else std::copy_n(run.in(src), out.size(), dst);
+      (*run.tensors)[index(v)] = std::move(out);
+    });
+  }
+
+  // Tensors die after their last reader.
+  std::vector<int> last(graph.values().size(), -1);
+  std::map<std::string, int> step_of;
+  for (std::size_t s = 0; s < plan_->steps.size(); ++s) step_of[plan_->steps[s].node] = static_cast<int>(s);
+  for (const Node& node : graph.nodes()) {
+    const auto it = step_of.find(node.name);
+    for (const ValueId v : node.inputs) {
+      if (v != kNoValue) last[index(v)] = it != step_of.end() ? std::max(last[index(v)], it->second) : static_cast<int>(plan_->steps.size());
+    }
+  }
+  for (const ValueId v : graph.outputs()) last[index(v)] = -1;
+  for (const ValueId v : graph.inputs()) last[index(v)] = -1;
+  for (std::size_t v = 0; v < last.size(); ++v) {
+    if (last[v] >= 0 && last[v] < static_cast<int>(plan_->steps.size()) && !graph.values()[v].constant && !plan_->places[v].stored)
+      plan_->steps[static_cast<std::size_t>(last[v])].frees.push_back(static_cast<ValueId>(v));
+  }
+  plan_->arena_bytes = plan_arena(plan_->buffers);
+  return std::move(plan_);
+}
+
+std::unique_ptr<const Plan> make_plan(const Program::Impl& program, std::span<const TensorType> input_types, int threads) {
+  return PlanBuilder(program, input_types, threads).build();
+}
+
+std::string dump_plan(const Plan& plan) {
+  std::string out;
+  for (const Step& step : plan.steps) out += fmt::format("{:<40} {:<20} {:<40} {:>12} MACs\n", step.node, step.op_type, step.kernel, step.macs);
+  out += fmt::format("arena {} bytes, scratch {} bytes a thread, {} steps\n", plan.arena_bytes, plan.scratch_bytes, plan.steps.size());
+  return out;
+}
+
+}  // namespace nibble

@@ -1,0 +1,197 @@
+// Convolutions: NHWC kernels for one and two spatial axes, plain loops for three.
+#include <algorithm>
+#include <memory>
+
+#include "kernels/layout/layout.h"
+#include "quantize/window_geometry.h"
+#include "runtime/plan_builder.h"
+
+namespace nibble {
+namespace {
+
+// The kernel's view of a window over [N, C, (H,) W].
+struct Window2d {
+  std::int64_t in_h = 1, in_w = 1, out_h = 1, out_w = 1, pad_top = 0, pad_left = 0;
+};
+
+Window2d window_2d(const Window& w) {
+  Window2d r;
+  const std::size_t rank = w.input.size();
+  r.in_w = w.input[rank - 1];
+  r.out_w = w.output[rank - 1];
+  r.pad_left = w.pad_begin[rank - 1];
+  if (rank == 2) {
+    r.in_h = w.input[0];
+    r.out_h = w.output[0];
+    r.pad_top = w.pad_begin[0];
+  }
+  return r;
+}
+
+void add_conv_step(PlanBuilder& plan, const Node& node, const kernels::ConvCall& call, kernels::PackedConv packed, const Ref& src, const Ref& dst) {
+  const std::int64_t pixels = call.batch * call.out_h * call.out_w;
+  const std::int64_t products = packed.shape.in_channels / packed.shape.groups * packed.shape.kernel_h * packed.shape.kernel_w * packed.shape.out_channels;
+  plan.need_scratch(kernels::conv_scratch_bytes(packed));
+  const std::string kernel = kernels::conv_kernel_name(packed, pixels);
+  const std::int64_t grain = plan.grain(pixels, static_cast<double>(products) / 300.0);
+  const auto shared = plan.own(std::move(packed));
+  plan.add_step(node, kernel, pixels * products, [=](const RunContext& run) {
+    kernels::ConvCall c = call;
+    c.src = run.in(src);
+    c.dst = run.ptr(dst);
+    run.pool->parallel_for(pixels, grain, [&](std::int64_t begin, std::int64_t end, int thread) {
+      kernels::qconv(*shared, c, begin, end, run.scratch_of(thread));
+    });
+  });
+}
+
+void add_depthwise_step(PlanBuilder& plan, const Node& node, const kernels::ConvCall& call, kernels::PackedDepthwise packed, const Ref& src,
+                        const Ref& dst) {
+  const std::int64_t rows = call.batch * call.out_h;
+  const std::int64_t products = packed.shape.kernel_h * packed.shape.kernel_w * packed.shape.out_channels;
+  plan.need_scratch(kernels::depthwise_scratch_bytes(packed, call.in_w, call.out_w));
+  const std::string kernel = kernels::depthwise_kernel_name(packed);
+  const std::int64_t grain = plan.grain(rows, static_cast<double>(products * call.out_w) / 50.0);
+  const auto shared = plan.own(std::move(packed));
+  plan.add_step(node, kernel, rows * call.out_w * products, [=](const RunContext& run) {
+    kernels::ConvCall c = call;
+    c.src = run.in(src);
+    c.dst = run.ptr(dst);
+    run.pool->parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end, int thread) {
+      kernels::qconv_depthwise(*shared, c, begin, end, run.scratch_of(thread));
+    });
+  });
+}
+
+// Three spatial axes: nested loops on the ONNX layout.
+void add_plain_conv_step(PlanBuilder& plan, const Node& node, const Shape& x, const Shape& y, const Window& window) {
+  const PreparedPlainConv* prepared = plan.prepared<PreparedPlainConv>();
+  const Ref src = plan.read(node, node.input(0), Layout::kPlain);
+  const Ref dst = plan.write(node, node.output(0), Layout::kPlain);
+  const std::int64_t groups = node.get_int("group", 1);
+  const std::int32_t zero_point = stored_grid(plan.params(node.input(0))).zero_point;
+  const std::int64_t group_in = x[1] / groups;
+  const std::int64_t group_out = y[1] / groups;
+  const std::int64_t in_plane = element_count(window.input);
+  const std::int64_t out_plane = element_count(window.output);
+  const std::int64_t taps = element_count(window.kernel);
+  const std::int64_t planes = y[0] * y[1];
+  const auto shared = plan.own(Window(window));
+  plan.add_step(node, "qconv_plain", planes * out_plane * taps * group_in, [=](const RunContext& run) {
+    const Window& w = *shared;
+    const std::uint8_t* in = run.in(src);
+    std::uint8_t* out = run.ptr(dst);
+    run.pool->parallel_for(planes, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t plane = begin; plane < end; ++plane) {
+        const std::int64_t o = plane % y[1];
+        const std::int64_t first = (plane / y[1]) * x[1] + o / group_out * group_in;
+        for (std::int64_t p = 0; p < out_plane; ++p) {
+          std::int32_t acc = prepared->bias[static_cast<std::size_t>(o)];
+          for (std::int64_t t = 0; t < taps; ++t) {
+            std::int64_t flat = 0;
+            std::int64_t rest_p = p;
+            std::int64_t rest_t = t;
+            std::int64_t step = 1;
+            bool inside = true;
+            for (std::size_t d = w.kernel.size(); d-- > 0;) {
+              const std::int64_t i = rest_p % w.output[d] * w.stride[d] + rest_t % w.kernel[d] * w.dilation[d] - w.pad_begin[d];
+              rest_p /= w.output[d];
+              rest_t /= w.kernel[d];
+              inside = inside && i >= 0 && i < w.input[d];
+              flat += i * step;
+              step *= w.input[d];
+            }
+            if (!inside) continue;
+            for (std::int64_t c = 0; c < group_in; ++c)
+              acc += (in[(first + c) * in_plane + flat] - zero_point) * prepared->weights[static_cast<std::size_t>((o * group_in + c) * taps + t)];
+          }
+          out[plane * out_plane + p] = prepared->requantize(acc, o);
+        }
+      }
+    });
+  });
+}
+
+kernels::ConvCall conv_call(const Window2d& w, const Shape& x, const Shape& y, const kernels::Requantize& requantize) {
+  kernels::ConvCall call;
+  call.ld_src = x[1];
+  call.ld_dst = y[1];
+  call.batch = x[0];
+  call.in_h = w.in_h;
+  call.in_w = w.in_w;
+  call.out_h = w.out_h;
+  call.out_w = w.out_w;
+  call.requantize = requantize;
+  return call;
+}
+
+}  // namespace
+
+void lower_conv(PlanBuilder& plan, const Node& node) {
+  const Shape x = plan.shape(node, node.input(0));
+  const Shape y = plan.shape(node, node.output(0));
+  const Window window = conv_window(node, x, plan.model().graph.value(node.input(1)).constant->shape());
+  if (plan.prepared<PreparedPlainConv>() != nullptr) return add_plain_conv_step(plan, node, x, y, window);
+  const Window2d w = window_2d(window);
+  const Ref src = plan.read(node, node.input(0), Layout::kChannelsLast);
+  const Ref dst = plan.write(node, node.output(0), Layout::kChannelsLast);
+  if (const auto* depthwise = plan.prepared<PreparedDepthwise>()) {
+    kernels::PackedDepthwise packed = depthwise->packed;
+    packed.shape.pad_top = w.pad_top;
+    packed.shape.pad_left = w.pad_left;
+    return add_depthwise_step(plan, node, conv_call(w, x, y, depthwise->requantize.view()), std::move(packed), src, dst);
+  }
+  const auto* conv = plan.prepared<PreparedConv>();
+  kernels::PackedConv packed = conv->packed;
+  packed.shape.pad_top = w.pad_top;
+  packed.shape.pad_left = w.pad_left;
+  add_conv_step(plan, node, conv_call(w, x, y, conv->requantize.view()), std::move(packed), src, dst);
+}
+
+void lower_conv_transpose(PlanBuilder& plan, const Node& node) {
+  const Shape x = plan.shape(node, node.input(0));
+  const Shape y = plan.shape(node, node.output(0));
+  const Window window = conv_transpose_window(node, x, plan.model().graph.value(node.input(1)).constant->shape());
+  const Window2d w = window_2d(window);  // in: of x; out: of y
+  const std::size_t rank = window.input.size();
+  const std::int64_t stride_w = window.stride[rank - 1];
+  const std::int64_t stride_h = rank == 2 ? window.stride[0] : 1;
+  const std::int64_t reach_w = (window.kernel[rank - 1] - 1) * window.dilation[rank - 1];
+  const std::int64_t reach_h = rank == 2 ? (window.kernel[0] - 1) * window.dilation[0] : 0;
+
+  // The spread input, with all of its padding: output pixel o reads spread pixels o .. o + reach.
+  const std::int64_t spread_h = w.out_h + reach_h;
+  const std::int64_t spread_w = w.out_w + reach_w;
+  const std::int64_t first_h = reach_h - w.pad_top;
+  const std::int64_t first_w = reach_w - w.pad_left;
+  const std::int64_t channels = x[1];
+  const std::uint8_t zero = static_cast<std::uint8_t>(stored_grid(plan.params(node.input(0))).zero_point);
+  const Ref src = plan.read(node, node.input(0), Layout::kChannelsLast);
+  const Ref spread = plan.temporary(x[0] * spread_h * spread_w * channels);
+  const std::int64_t batch = x[0];
+  plan.add_step(node, "spread", 0, [=](const RunContext& run) {
+    const std::uint8_t* in = run.in(src);
+    std::uint8_t* out = run.ptr(spread);
+    std::fill_n(out, batch * spread_h * spread_w * channels, zero);
+    for (std::int64_t b = 0; b < batch; ++b) {
+      for (std::int64_t i = 0; i < w.in_h; ++i) {
+        const std::int64_t row = first_h + i * stride_h;
+        if (row < 0 || row >= spread_h) continue;
+        for (std::int64_t j = 0; j < w.in_w; ++j) {
+          const std::int64_t column = first_w + j * stride_w;
+          if (column < 0 || column >= spread_w) continue;
+          std::copy_n(in + ((b * w.in_h + i) * w.in_w + j) * channels, channels, out + ((b * spread_h + row) * spread_w + column) * channels);
+        }
+      }
+    }
+  });
+  plan.keep(spread);
+  const Ref dst = plan.write(node, node.output(0), Layout::kChannelsLast);
+  Window2d over{.in_h = spread_h, .in_w = spread_w, .out_h = w.out_h, .out_w = w.out_w, .pad_top = 0, .pad_left = 0};
+  if (const auto* depthwise = plan.prepared<PreparedDepthwise>())
+    return add_depthwise_step(plan, node, conv_call(over, x, y, depthwise->requantize.view()), depthwise->packed, spread, dst);
+  const auto* conv = plan.prepared<PreparedConv>();
+  add_conv_step(plan, node, conv_call(over, x, y, conv->requantize.view()), conv->packed, spread, dst);
+}
+
+}  // namespace nibble
