@@ -1,9 +1,6 @@
 #include "quantize/integer_form.h"
 
 #include <algorithm>
-#include <limits>
-
-#include "base/fail.h"
 
 namespace nibble {
 namespace {
@@ -117,16 +114,6 @@ std::optional<std::int64_t> weight_channel_axis(const Node& node, const Shape& w
   if (node.op_type == "Gemm") return node.get_int("transB", 0) != 0 ? 0 : 1;
   if (node.op_type == "MatMul" && rank == 2) return 1;
   return std::nullopt;
-}
-
-std::optional<FusedActivation> fused_activation(const Node& node) {
-  const std::string kind = node.get_string("activation", "");
-  if (kind.empty()) return std::nullopt;
-  if (kind == "Relu") return FusedActivation{0.0F, std::numeric_limits<float>::infinity()};
-  if (kind == "Clip")
-    return FusedActivation{node.get_float("activation_min", -std::numeric_limits<float>::infinity()),
-                           node.get_float("activation_max", std::numeric_limits<float>::infinity())};
-  fail(ErrorCode::kInvalidModel, "node '{}' ({}): unknown fused activation '{}'", node.name, node.op_type, kind);
 }
 
 }  // namespace nibble

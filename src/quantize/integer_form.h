@@ -28,13 +28,7 @@ std::optional<std::string> why_not_integer(const Graph& graph, const Node& node,
 // Axis of the output channels of a compute node's weights; nullopt where per-channel grids make no sense (batched constants, grouped ConvTranspose).
 std::optional<std::int64_t> weight_channel_axis(const Node& node, const Shape& weight_shape);
 
-// True for operators whose sums need no window or weights: the whole node is a rearrangement, a maximum or a table.
+// True for operators whose output shares the grid of their inputs (kTied; resizing, whose integer form is the nearest neighbour).
 bool is_tied(const Node& node);
-
-// The grid of an integer node's output: its parameters, tightened by a fused activation (docs/arithmetic.md, Eq. 20).
-struct FusedActivation {
-  float lo = 0, hi = 0;
-};
-std::optional<FusedActivation> fused_activation(const Node& node);
 
 }  // namespace nibble

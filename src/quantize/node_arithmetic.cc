@@ -1,10 +1,11 @@
 #include "quantize/node_arithmetic.h"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 
 #include "base/fail.h"
 #include "numeric/quantize.h"
+#include "ops/fused_activation.h"
 #include "ops/op.h"
 #include "quantize/integer_form.h"
 
@@ -27,13 +28,12 @@ const QuantParams& params_or_fail(const QuantizedGraph& model, const Node& node,
 
 OutputGrid output_grid(const QuantParams& params, const Node& node) {
   OutputGrid grid{.zero_point = params.zero_point[0], .qmin = params.qmin(), .qmax = params.qmax()};
-  if (const auto activation = fused_activation(node)) {
-    if (activation->lo > -std::numeric_limits<float>::infinity())
-      grid.qmin = std::max<std::int64_t>(grid.qmin, quantize(activation->lo, params.scale[0], grid.zero_point, params.qmin(), params.qmax()));
-    if (activation->hi < std::numeric_limits<float>::infinity())
-      grid.qmax = std::min<std::int64_t>(grid.qmax, quantize(activation->hi, params.scale[0], grid.zero_point, params.qmin(), params.qmax()));
-    grid.qmax = std::max(grid.qmax, grid.qmin);
-  }
+  const FusedActivation activation = fused_activation(node);
+  if (!activation.present) return grid;
+  const auto code = [&](float x) { return quantize(x, params.scale[0], grid.zero_point, params.qmin(), params.qmax()); };
+  if (activation.low > -std::numeric_limits<float>::infinity()) grid.qmin = std::max<std::int64_t>(grid.qmin, code(activation.low));
+  if (activation.high < std::numeric_limits<float>::infinity()) grid.qmax = std::min<std::int64_t>(grid.qmax, code(activation.high));
+  grid.qmax = std::max(grid.qmax, grid.qmin);
   return grid;
 }
 
