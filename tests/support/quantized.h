@@ -30,7 +30,9 @@ inline std::vector<Tensor> random_inputs(const Graph& graph, std::uint64_t seed,
 }
 
 inline RangeTable observe_ranges(const Graph& graph, std::span<const std::vector<Tensor>> samples) {
-  RangeTable table{.method = "min_max", .entries = {}, .data_hash = {}, .samples = static_cast<std::int64_t>(samples.size()), .warnings = {}};
+  RangeTable table;
+  table.method = "min_max";
+  table.samples = static_cast<std::int64_t>(samples.size());
   Interpreter interpreter(graph, {.threads = 1, .mode = ExecMode::kFixedOrder});
   for (const auto& inputs : samples) {
     interpreter.run(inputs, [&](ValueId id, const Tensor& tensor) {
