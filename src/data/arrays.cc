@@ -1,4 +1,5 @@
-// Arrays whose first axis counts samples: .npz (one array an input, by name) and single .npy files. Held in memory; a sample is a copied slice.
+// Arrays whose first axis counts samples: .npz (one array an input, by name) and single .npy files. Held in memory; a sample is a copied
+// slice.
 #include <algorithm>
 #include <cstring>
 
@@ -89,7 +90,8 @@ class Arrays final : public Source {
     sample.name = name(index);
     sample.label = label(index);
     for (const Column& column : columns_)
-      sample.inputs.push_back(fit_input(slice(column, index), column.spec, ValueKind::kArray, fmt::format("{} row {}", column.origin, index)));
+      sample.inputs.push_back(
+          fit_input(slice(column, index), column.spec, ValueKind::kArray, fmt::format("{} row {}", column.origin, index)));
     return sample;
   }
   void hash_sample(std::int64_t index, Hasher& hasher) const override {
@@ -154,8 +156,8 @@ std::unique_ptr<Source> make_arrays(NamedArrays arrays, const std::string& path,
     // One array for one input needs no name: NumPy calls it arr_0.
     if (found == arrays.size() && arrays.size() == 1 && inputs.size() == 1) found = 0;
     if (found == arrays.size())
-      fail(ErrorCode::kInvalidData, "{}: has no array for the network's input '{}'; found {}; name each array after its input", path, input.name,
-           names_of(arrays));
+      fail(ErrorCode::kInvalidData, "{}: has no array for the network's input '{}'; found {}; name each array after its input", path,
+           input.name, names_of(arrays));
     used[found] = true;
     const std::string& name = arrays[found].first;
     columns.push_back(make_column(arrays[found].second, input, name.empty() ? path : fmt::format("{}: array {}", path, in_quotes(name))));
@@ -170,7 +172,8 @@ std::unique_ptr<Source> make_arrays(NamedArrays arrays, const std::string& path,
       if (column.rows_per_sample > 1)
         fail(ErrorCode::kUnsupported, "{}: labels cannot be given to a network with a fixed batch of {}", path, column.rows_per_sample);
     }
-    label_values = read_labels(labels.front().second, sample_count(columns.front()), fmt::format("{}: array {}", path, in_quotes(labels.front().first)));
+    label_values = read_labels(labels.front().second, sample_count(columns.front()),
+                               fmt::format("{}: array {}", path, in_quotes(labels.front().first)));
   }
   return std::make_unique<Arrays>(std::move(columns), std::move(label_values), path, names_of(unused));
 }

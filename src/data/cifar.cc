@@ -26,12 +26,13 @@ class Cifar final : public Source {
     for (const std::string& path : paths) {
       Batch batch{file_name(path), size_, read_regular_file(path, "the CIFAR-10 file")};
       if (batch.bytes.empty() || batch.bytes.size() % kRecord != 0)
-        fail(ErrorCode::kInvalidData, "{}: {} bytes are no whole number of CIFAR-10 records (of {} bytes): truncated, or another format", path,
-             batch.bytes.size(), kRecord);
+        fail(ErrorCode::kInvalidData, "{}: {} bytes are no whole number of CIFAR-10 records (of {} bytes): truncated, or another format",
+             path, batch.bytes.size(), kRecord);
       const std::size_t count = batch.bytes.size() / kRecord;
       for (std::size_t i = 0; i < count; ++i) {
         const auto label = static_cast<unsigned char>(batch.bytes[i * kRecord]);
-        if (label >= kClasses) fail(ErrorCode::kInvalidData, "{}: record {} has the label {}; CIFAR-10 has 0 to {}", path, i, label, kClasses - 1);
+        if (label >= kClasses)
+          fail(ErrorCode::kInvalidData, "{}: record {} has the label {}; CIFAR-10 has 0 to {}", path, i, label, kClasses - 1);
       }
       size_ += static_cast<std::int64_t>(count);
       batches_.push_back(std::move(batch));

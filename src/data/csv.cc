@@ -80,14 +80,17 @@ class CsvParser {
 }  // namespace
 
 std::string_view plain_text(std::string_view text, const std::string& origin) {
-  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) fail(ErrorCode::kInvalidData, "{}: is UTF-16; save it as UTF-8", origin);
+  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF"))
+    fail(ErrorCode::kInvalidData, "{}: is UTF-16; save it as UTF-8", origin);
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   if (const auto zero = text.find('\0'); zero != std::string_view::npos)
     fail(ErrorCode::kInvalidData, "{}: is not a text file (a zero byte at {})", origin, zero);
   return text;
 }
 
-std::vector<CsvRow> parse_csv(std::string_view text, const std::string& origin) { return CsvParser(plain_text(text, origin), origin).parse(); }
+std::vector<CsvRow> parse_csv(std::string_view text, const std::string& origin) {
+  return CsvParser(plain_text(text, origin), origin).parse();
+}
 
 std::int64_t parse_label(std::string_view text, const std::string& where) {
   const auto first = text.find_first_not_of(" \t");

@@ -13,8 +13,8 @@ struct CsvRow {
   std::vector<std::string> fields;
 };
 
-// RFC 4180: fields may be quoted ("a, ""b"""), rows end with LF or CRLF; a UTF-8 byte order mark and empty lines are skipped. Every row must have as
-// many fields as the first. Throws Error{kInvalidData} naming file:line.
+// RFC 4180: fields may be quoted ("a, ""b"""), rows end with LF or CRLF; a UTF-8 byte order mark and empty lines are skipped. Every row
+// must have as many fields as the first. Throws Error{kInvalidData} naming file:line.
 std::vector<CsvRow> parse_csv(std::string_view text, const std::string& origin);
 
 // An integer without anything around it but spaces; throws Error{kInvalidData} as "WHERE: the label 'cat' is not an integer".

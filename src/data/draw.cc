@@ -41,7 +41,8 @@ float SplitMix64::normal() {
   return static_cast<float>(sum - 6 * 65535) * 0x1p-16F;
 }
 
-std::vector<std::int64_t> draw_samples(std::int64_t total, std::int64_t count, std::uint64_t seed, const std::vector<std::int64_t>& labels) {
+std::vector<std::int64_t> draw_samples(std::int64_t total, std::int64_t count, std::uint64_t seed,
+                                       const std::vector<std::int64_t>& labels) {
   std::vector<std::int64_t> all(static_cast<std::size_t>(total));
   std::iota(all.begin(), all.end(), 0);
   if (count <= 0 || count >= total) return all;

@@ -7,7 +7,8 @@
 
 namespace nibble {
 
-// SplitMix64 (Steele, Lea, Flood 2014). The standard library's distributions differ between implementations, so everything here is integers.
+// SplitMix64 (Steele, Lea, Flood 2014). The standard library's distributions differ between implementations, so everything here is
+// integers.
 class SplitMix64 {
  public:
   explicit SplitMix64(std::uint64_t seed) : state_(seed) {}
@@ -21,8 +22,8 @@ class SplitMix64 {
   std::uint64_t state_;
 };
 
-// `count` of the indices [0, total), ascending; all of them where count is 0 or >= total. With labels (one an index) each class gets its share,
-// rounded down, and the rest goes to the largest remainders; who is drawn inside a class, and who wins a tie, the seed decides.
+// `count` of the indices [0, total), ascending; all of them where count is 0 or >= total. With labels (one an index) each class gets its
+// share, rounded down, and the rest goes to the largest remainders; who is drawn inside a class, and who wins a tie, the seed decides.
 std::vector<std::int64_t> draw_samples(std::int64_t total, std::int64_t count, std::uint64_t seed, const std::vector<std::int64_t>& labels);
 
 }  // namespace nibble

@@ -35,7 +35,10 @@ class FileList final : public Source {
   std::int64_t label_offset() const override { return recipe_.label_offset; }
   std::optional<std::int64_t> label(std::int64_t index) const override { return entry(index).label; }
   std::string description() const override {
-    return fmt::format("{} {}{} in {}", size(), arrays_ == 0 ? "images" : arrays_ == size() ? "arrays" : "images and arrays",
+    return fmt::format("{} {}{} in {}", size(),
+                       arrays_ == 0        ? "images"
+                       : arrays_ == size() ? "arrays"
+                                           : "images and arrays",
                        has_labels() ? " with labels" : "", spec_);
   }
   Sample sample(std::int64_t index) const override {
@@ -44,16 +47,17 @@ class FileList final : public Source {
     sample.name = file.name;
     sample.label = file.label;
     const bool array = is_npy_name(file.name);
+    const std::string origin = printable(file.path);
     const std::string bytes = read_regular_file(file.path, array ? "the .npy file" : "the image");
     if (array) {
-      sample.inputs.push_back(fit_input(parse_npy(bytes, file.path), input_, ValueKind::kArray, file.path));
+      sample.inputs.push_back(fit_input(parse_npy(bytes, origin), input_, ValueKind::kArray, origin));
       const Tensor& input = sample.inputs.front();
       if (file.label && input_.type.has_rank && input.rank() > 0 && input.shape()[0] != 1)
-        fail(ErrorCode::kInvalidData, "{}: holds a batch of {} ({}), but one label; save one sample a file", file.path, input.shape()[0],
+        fail(ErrorCode::kInvalidData, "{}: holds a batch of {} ({}), but one label; save one sample a file", origin, input.shape()[0],
              to_string(input.shape()));
     } else {
-      const Tensor image = preprocess_image(decode_image(bytes, file.path), recipe_, file.path);
-      sample.inputs.push_back(fit_input(image, input_, ValueKind::kImage, file.path));
+      const Tensor image = preprocess_image(decode_image(bytes, origin), recipe_, origin);
+      sample.inputs.push_back(fit_input(image, input_, ValueKind::kImage, origin));
     }
     return sample;
   }
@@ -78,7 +82,7 @@ bool is_sample_name(const std::string& name) { return is_image_name(name) || is_
 void need_file(const std::string& path, const std::string& name, const std::string& where) {
   switch (path_kind(path)) {
     case PathKind::kFile: return;
-    case PathKind::kMissing: fail(ErrorCode::kNotFound, "{}: the file {} does not exist ({})", where, in_quotes(name), path);
+    case PathKind::kMissing: fail(ErrorCode::kNotFound, "{}: the file {} does not exist ({})", where, in_quotes(name), printable(path));
     case PathKind::kFolder: fail(ErrorCode::kInvalidData, "{}: {} is a folder, not a file", where, in_quotes(name));
     case PathKind::kOther: fail(ErrorCode::kInvalidData, "{}: {} is not a regular file", where, in_quotes(name));
   }
@@ -94,7 +98,8 @@ std::size_t need_column(const CsvRow& header, std::string_view column, const std
   if (found) return *found;
   std::string names;
   for (const std::string& field : header.fields) names += (names.empty() ? "" : ",") + field;
-  fail(ErrorCode::kInvalidData, "{}:{}: the header has no column '{}': found {}, expected file,label", csv_path, header.line, column, in_quotes(names));
+  fail(ErrorCode::kInvalidData, "{}:{}: the header has no column '{}': found {}, expected file,label", csv_path, header.line, column,
+       in_quotes(names));
 }
 
 }  // namespace
@@ -107,8 +112,9 @@ std::unique_ptr<Source> open_flat_folder(const std::string& folder, const Datase
     if (is_npy_name(name)) arrays.push_back({join_path(folder, name), name, std::nullopt});
   }
   if (!images.empty() && !arrays.empty())
-    fail(ErrorCode::kInvalidArgument, "{}: holds both images ({}) and .npy files ({}); put them into folders of their own, or list them in labels.csv",
-         folder, images.size(), arrays.size());
+    fail(ErrorCode::kInvalidArgument,
+         "{}: holds both images ({}) and .npy files ({}); put them into folders of their own, or list them in labels.csv", folder,
+         images.size(), arrays.size());
   return std::make_unique<FileList>(std::move(images.empty() ? arrays : images), folder, options, 0);
 }
 
@@ -156,7 +162,8 @@ std::unique_ptr<Source> open_list(const std::string& list_path, const DatasetOpt
     if (row.find_first_not_of(" \t") == std::string_view::npos) continue;
     const std::string name(row);
     const std::string where = fmt::format("{}:{}", list_path, line);
-    if (!is_sample_name(name)) fail(ErrorCode::kInvalidData, "{}: {} is neither .npy nor an image (.jpg, .jpeg, .png)", where, in_quotes(name));
+    if (!is_sample_name(name))
+      fail(ErrorCode::kInvalidData, "{}: {} is neither .npy nor an image (.jpg, .jpeg, .png)", where, in_quotes(name));
     Entry entry{join_path(base, name), name, std::nullopt};
     need_file(entry.path, name, where);
     entries.push_back(std::move(entry));

@@ -76,14 +76,16 @@ bool is_image_name(std::string_view name) {
 
 bool is_npy_name(std::string_view name) { return ends_with_no_case(name, ".npy"); }
 
+std::string printable(std::string_view text) {
+  std::string result(text);
+  std::replace_if(
+      result.begin(), result.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
+  return result;
+}
+
 std::string in_quotes(std::string_view text) {
   constexpr std::size_t kLongest = 80;
-  std::string result = "'";
-  for (const char c : text.substr(0, kLongest)) {
-    const auto byte = static_cast<unsigned char>(c);
-    result += byte < 0x20 || byte == 0x7F ? '?' : c;
-  }
-  return result + (text.size() > kLongest ? "...'" : "'");
+  return "'" + printable(text.substr(0, kLongest)) + (text.size() > kLongest ? "...'" : "'");
 }
 
 }  // namespace nibble

@@ -33,6 +33,8 @@ bool is_image_name(std::string_view name);
 bool is_npy_name(std::string_view name);
 bool ends_with_no_case(std::string_view name, std::string_view lower_case_suffix);
 
+// A path or name with its control characters replaced.
+std::string printable(std::string_view text);
 // At most 80 bytes of something that came from a file, with control characters replaced: messages stay on one line.
 std::string in_quotes(std::string_view text);
 

@@ -119,8 +119,8 @@ InputSpec single_input(const std::vector<InputSpec>& inputs, const std::string& 
     std::string names;
     for (const InputSpec& input : inputs) names += fmt::format("{}'{}'", names.empty() ? "" : ", ", input.name);
     fail(ErrorCode::kInvalidArgument,
-         "{}: {} can fill one input, but the network has {} ({}); give an .npz with an array for each, or an ONNX test_data_set folder", origin, what,
-         inputs.size(), names);
+         "{}: {} can fill one input, but the network has {} ({}); give an .npz with an array for each, or an ONNX test_data_set folder",
+         origin, what, inputs.size(), names);
   }
   return inputs.front();
 }

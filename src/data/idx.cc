@@ -1,5 +1,5 @@
-// MNIST's IDX format, plain or gzip: two zero bytes, the element type (8: unsigned byte), the number of axes, the axes (32 bits, big endian), the
-// elements. Images are [N, H, W]; the labels lie in a file of the same name with "labels" and "idx1".
+// MNIST's IDX format, plain or gzip: two zero bytes, the element type (8: unsigned byte), the number of axes, the axes (32 bits, big
+// endian), the elements. Images are [N, H, W]; the labels lie in a file of the same name with "labels" and "idx1".
 #include <algorithm>
 #include <array>
 
@@ -34,7 +34,8 @@ IdxFile read_idx(const std::string& path, std::size_t axes, std::string_view wha
   if (bytes.size() < 4 || bytes[0] != 0 || bytes[1] != 0)
     fail(ErrorCode::kInvalidData, "{}: is not an IDX file (it must begin with two zero bytes and the element type)", path);
   if (bytes[2] != 8)
-    fail(ErrorCode::kUnsupported, "{}: IDX elements of type 0x{:02x}; only unsigned bytes (0x08) are read", path, static_cast<unsigned char>(bytes[2]));
+    fail(ErrorCode::kUnsupported, "{}: IDX elements of type 0x{:02x}; only unsigned bytes (0x08) are read", path,
+         static_cast<unsigned char>(bytes[2]));
   if (static_cast<std::size_t>(static_cast<unsigned char>(bytes[3])) != axes)
     fail(ErrorCode::kInvalidData, "{}: an IDX file with {} axes where {} has {}", path, static_cast<unsigned char>(bytes[3]), what, axes);
   if (bytes.size() < file.start) fail(ErrorCode::kInvalidData, "{}: the file is truncated inside its header", path);

@@ -42,13 +42,15 @@ class Inflater {
       stream_.avail_out = static_cast<uInt>(kChunk);
       const int status = inflate(&stream_, Z_NO_FLUSH);
       out.resize(have + kChunk - stream_.avail_out);
-      if (out.size() > largest) fail(ErrorCode::kInvalidData, "{}: unpacks to more than the expected {} bytes: damaged or hostile", origin, limit);
+      if (out.size() > largest)
+        fail(ErrorCode::kInvalidData, "{}: unpacks to more than the expected {} bytes: damaged or hostile", origin, limit);
       if (status == Z_STREAM_END) return fed - stream_.avail_in;
       if (status == Z_BUF_ERROR || (status == Z_OK && stream_.avail_in == 0 && fed == bytes.size() && stream_.avail_out != 0))
         fail(ErrorCode::kInvalidData, "{}: the compressed data ends too early after {} bytes: the file is truncated", origin, out.size());
       if (status == Z_MEM_ERROR) fail(ErrorCode::kIo, "{}: cannot be unpacked: out of memory", origin);
       if (status != Z_OK)
-        fail(ErrorCode::kInvalidData, "{}: the compressed data is damaged ({})", origin, stream_.msg != nullptr ? stream_.msg : "zlib error");
+        fail(ErrorCode::kInvalidData, "{}: the compressed data is damaged ({})", origin,
+             stream_.msg != nullptr ? stream_.msg : "zlib error");
     }
   }
 

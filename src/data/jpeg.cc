@@ -1,7 +1,7 @@
 // JPEG through libjpeg-turbo, decoded as Pillow does by default: accurate integer DCT, smooth chroma upsampling.
 //
-// libjpeg leaves by longjmp on an error. Between setjmp and the longjmp no object with a destructor may be created, so the functions below hold
-// plain data only, and the message is formed after the jump.
+// libjpeg leaves by longjmp on an error. Between setjmp and the longjmp no object with a destructor may be created, so the functions below
+// hold plain data only, and the message is formed after the jump.
 #include <csetjmp>
 #include <cstddef>
 #include <cstdio>

@@ -89,7 +89,8 @@ Sample DataLoader::next() {
   Slot slot;
   {
     std::unique_lock lock(state.mutex);
-    if (state.taken == state.size) fail(ErrorCode::kInvalidArgument, "all {} samples of {} were taken", state.size, state.dataset.description());
+    if (state.taken == state.size)
+      fail(ErrorCode::kInvalidArgument, "all {} samples of {} were taken", state.size, state.dataset.description());
     if (state.threads.empty()) {
       const std::int64_t index = state.taken++;
       lock.unlock();

@@ -14,8 +14,8 @@ struct LoaderOptions {
 };
 
 // `for (std::int64_t i = 0; i < dataset.size(); ++i) { Sample sample = loader.next(); ... }`
-// Memory is bounded by `ahead` samples, whatever the size of the data set. What sample(i) throws, next() throws in i's turn; the following call
-// goes on with i + 1. `dataset` must outlive the loader. One thread calls next().
+// Memory is bounded by `ahead` samples, whatever the size of the data set. What sample(i) throws, next() throws in i's turn; the following
+// call goes on with i + 1. `dataset` must outlive the loader. One thread calls next().
 class DataLoader {
  public:
   explicit DataLoader(const Dataset& dataset, LoaderOptions options = {});

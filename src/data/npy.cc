@@ -195,9 +195,11 @@ Tensor parse_npy(std::string_view bytes, const std::string& origin) {
   constexpr std::string_view kMagic("\x93NUMPY", 6);
   if (bytes.substr(0, kMagic.size()) != kMagic)
     fail(ErrorCode::kInvalidData, "{}: is not an .npy file (it does not begin with \\x93NUMPY)", origin);
-  if (bytes.size() < 10) fail(ErrorCode::kInvalidData, "{}: the file is truncated: {} bytes do not hold an .npy header", origin, bytes.size());
+  if (bytes.size() < 10)
+    fail(ErrorCode::kInvalidData, "{}: the file is truncated: {} bytes do not hold an .npy header", origin, bytes.size());
   const auto major = static_cast<unsigned char>(bytes[6]);
-  if (major < 1 || major > 3) fail(ErrorCode::kUnsupported, "{}: .npy format {}.{} is unknown (1 to 3 are read)", origin, int{major}, int{bytes[7]});
+  if (major < 1 || major > 3)
+    fail(ErrorCode::kUnsupported, "{}: .npy format {}.{} is unknown (1 to 3 are read)", origin, int{major}, int{bytes[7]});
   const std::size_t start = major == 1 ? 10 : 12;
   if (bytes.size() < start) fail(ErrorCode::kInvalidData, "{}: the file is truncated inside its header", origin);
   const std::size_t length = major == 1 ? load_le<std::uint16_t>(bytes, 8) : load_le<std::uint32_t>(bytes, 8);
@@ -211,7 +213,8 @@ Tensor parse_npy(std::string_view bytes, const std::string& origin) {
   if (static_cast<std::int64_t>(data.size()) != wanted) {
     const bool short_of = static_cast<std::int64_t>(data.size()) < wanted;
     fail(ErrorCode::kInvalidData, "{}: {}: {} elements of shape {} are {} bytes, {} are there", origin,
-         short_of ? "the file is truncated" : "more data than its shape has room for", to_string(type), to_string(header.shape), wanted, data.size());
+         short_of ? "the file is truncated" : "more data than its shape has room for", to_string(type), to_string(header.shape), wanted,
+         data.size());
   }
   Tensor tensor(type, header.shape);
   std::byte* out = tensor.mutable_bytes();

@@ -12,13 +12,14 @@ namespace nibble {
 namespace {
 
 constexpr std::string_view kForms =
-    "a folder of images (.jpg, .jpeg, .png) or .npy files, a folder with labels.csv, one folder a class, a list file (.txt), an .npz or .npy file, MNIST "
+    "a folder of images (.jpg, .jpeg, .png) or .npy files, a folder with labels.csv, one folder a class, a list file (.txt), an .npz or "
+    ".npy file, MNIST "
     "IDX, CIFAR-10 .bin, an ONNX test_data_set folder, or random[:SEED]";
 
 std::string listed(const std::vector<std::string>& names) {
   constexpr std::size_t kMost = 4;
   std::string text;
-  for (std::size_t i = 0; i < std::min(names.size(), kMost); ++i) text += fmt::format("{}{}", i > 0 ? ", " : "", names[i]);
+  for (std::size_t i = 0; i < std::min(names.size(), kMost); ++i) text += fmt::format("{}{}", i > 0 ? ", " : "", printable(names[i]));
   return names.size() > kMost ? text + ", ..." : text;
 }
 
@@ -71,7 +72,8 @@ std::unique_ptr<Source> open_folder(const std::string& folder, const DatasetOpti
 
   if (const auto idx = matching(listing.files, is_idx_images_name); !idx.empty()) {
     if (idx.size() > 1)
-      fail(ErrorCode::kInvalidArgument, "{}: holds {} IDX image files ({}); name the one you mean", folder, idx.size(), listed(in_folder(folder, idx)));
+      fail(ErrorCode::kInvalidArgument, "{}: holds {} IDX image files ({}); name the one you mean", folder, idx.size(),
+           listed(in_folder(folder, idx)));
     return open_idx(join_path(folder, idx.front()), options);
   }
   const auto training = matching(listing.files, is_training_batch);
@@ -92,12 +94,12 @@ std::unique_ptr<Source> open_folder(const std::string& folder, const DatasetOpti
   }
   // A single folder is hardly a classification; it is what one sees a level too high.
   if (classes.size() == 1 && listing.folders.size() == 1)
-    fail(ErrorCode::kInvalidArgument, "{}: holds no samples itself and one folder that does; give {} instead", folder, join_path(folder, classes.front()));
+    fail(ErrorCode::kInvalidArgument, "{}: holds no samples itself and one folder that does; give {} instead", folder,
+         join_path(folder, classes.front()));
   if (!classes.empty()) return open_class_folders(folder, options);
 
   fail(ErrorCode::kInvalidData, "{}: holds no data that nibble reads (found {}); expected {}", folder,
-       listing.files.empty() && listing.folders.empty() ? "nothing"
-                                                        : listed(listing.files.empty() ? listing.folders : listing.files),
+       listing.files.empty() && listing.folders.empty() ? "nothing" : listed(listing.files.empty() ? listing.folders : listing.files),
        kForms);
 }
 
@@ -139,7 +141,8 @@ std::unique_ptr<Source> open_source(const std::string& spec, const DatasetOption
   if (ends_with_no_case(spec, ".bin")) return open_cifar({spec}, spec, options);
   const std::string name = file_name(spec);
   if (name.find("idx3") != std::string::npos || is_idx_images_name(name)) return open_idx(spec, options);
-  if (name.find("idx1") != std::string::npos) fail(ErrorCode::kInvalidArgument, "{}: is a file of labels; give the file of images beside it", spec);
+  if (name.find("idx1") != std::string::npos)
+    fail(ErrorCode::kInvalidArgument, "{}: is a file of labels; give the file of images beside it", spec);
   if (is_image_name(spec))
     fail(ErrorCode::kInvalidArgument, "{}: is a single image; give the folder that holds it, or a list file (.txt) with its name", spec);
   fail(ErrorCode::kInvalidArgument, "{}: is of no kind that nibble reads as data; expected {}", spec, kForms);

@@ -1,5 +1,5 @@
-// PNG through libpng. Every kind becomes 8-bit RGB: grey is replicated, a palette looked up, alpha and transparency dropped, 16 bits lose the
-// lower byte, gamma is not applied.
+// PNG through libpng. Every kind becomes 8-bit RGB: grey is replicated, a palette looked up, alpha and transparency dropped, 16 bits lose
+// the lower byte, gamma is not applied.
 //
 // Like libjpeg, libpng leaves by longjmp: the functions that hold a setjmp have plain data only.
 #include <png.h>
@@ -93,7 +93,8 @@ Tensor decode_png(std::string_view bytes, const std::string& origin) {
   check_image_size(height, width, origin);
   if (!start_pixels(reader)) report(reader, origin);
   const auto row_bytes = static_cast<std::size_t>(width) * 3;
-  if (png_get_rowbytes(reader.png, reader.info) != row_bytes) fail(ErrorCode::kInvalidData, "{}: broken image: a PNG of an unknown kind", origin);
+  if (png_get_rowbytes(reader.png, reader.info) != row_bytes)
+    fail(ErrorCode::kInvalidData, "{}: broken image: a PNG of an unknown kind", origin);
   Tensor image(DataType::kUInt8, {height, width, 3});
   std::uint8_t* pixels = image.mutable_data<std::uint8_t>().data();
   std::vector<png_bytep> rows(static_cast<std::size_t>(height));

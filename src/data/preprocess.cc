@@ -30,8 +30,8 @@ Tensor resize_short_side(const Tensor& image, const PreprocessRecipe& recipe, co
 Tensor letterbox(const Tensor& image, const PreprocessRecipe& recipe, const std::string& origin) {
   const std::int64_t in_height = image.shape()[0];
   const std::int64_t in_width = image.shape()[1];
-  const double ratio =
-      std::min(static_cast<double>(recipe.height) / static_cast<double>(in_height), static_cast<double>(recipe.width) / static_cast<double>(in_width));
+  const double ratio = std::min(static_cast<double>(recipe.height) / static_cast<double>(in_height),
+                                static_cast<double>(recipe.width) / static_cast<double>(in_width));
   const auto shrunk = [&](std::int64_t size, std::int64_t most) {
     return std::clamp<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(size) * ratio), 1, most);
   };
@@ -55,8 +55,9 @@ std::int64_t crop_offset(std::int64_t n, std::int64_t crop) {
 
 Tensor center_crop(const Tensor& image, std::int64_t height, std::int64_t width, const std::string& origin) {
   if (image.shape()[0] < height || image.shape()[1] < width)
-    fail(ErrorCode::kInvalidData, "{}: the image is {} x {} (width x height) where the recipe crops {} x {}; let the recipe resize it first",
-         origin, image.shape()[1], image.shape()[0], width, height);
+    fail(ErrorCode::kInvalidData,
+         "{}: the image is {} x {} (width x height) where the recipe crops {} x {}; let the recipe resize it first", origin,
+         image.shape()[1], image.shape()[0], width, height);
   const std::int64_t top = crop_offset(image.shape()[0], height);
   const std::int64_t left = crop_offset(image.shape()[1], width);
   Tensor result(DataType::kUInt8, {height, width, 3});
@@ -84,13 +85,16 @@ ValueTable value_table(const PreprocessRecipe& recipe, std::size_t channel) {
 }
 
 // ITU-R 601 luma as Pillow's mode "L" computes it.
-std::uint8_t luma(const std::uint8_t* rgb) { return static_cast<std::uint8_t>((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16); }
+std::uint8_t luma(const std::uint8_t* rgb) {
+  return static_cast<std::uint8_t>((rgb[0] * 19595 + rgb[1] * 38470 + rgb[2] * 7471 + 0x8000) >> 16);
+}
 
 }  // namespace
 
 Tensor preprocess_image(const Tensor& image, const PreprocessRecipe& recipe, const std::string& origin) {
   if (image.type() != DataType::kUInt8 || image.rank() != 3 || image.shape()[2] != 3)
-    fail(ErrorCode::kInvalidArgument, "{}: an image is uint8 [H,W,3], not {} {}", origin, to_string(image.type()), to_string(image.shape()));
+    fail(ErrorCode::kInvalidArgument, "{}: an image is uint8 [H,W,3], not {} {}", origin, to_string(image.type()),
+         to_string(image.shape()));
   check_image_size(image.shape()[0], image.shape()[1], origin);
   Tensor pixels = image;
   switch (recipe.resize) {

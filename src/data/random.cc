@@ -47,7 +47,9 @@ class Random final : public Source {
   bool has_labels() const override { return false; }
   bool is_random() const override { return true; }
   std::optional<std::int64_t> label(std::int64_t) const override { return std::nullopt; }
-  std::string description() const override { return fmt::format("{} samples of RANDOM data (seed {}): for smoke tests only", size_, seed_); }
+  std::string description() const override {
+    return fmt::format("{} samples of RANDOM data (seed {}): for smoke tests only", size_, seed_);
+  }
   Sample sample(std::int64_t index) const override {
     // Two rounds of mixing keep the streams of neighbouring seeds and samples apart.
     SplitMix64 mixer(seed_);

@@ -36,7 +36,8 @@ class Section {
  public:
   Section(const Json& json, const std::string& origin, std::string path) : json_(json), origin_(origin), path_(std::move(path)) {
     if (!json.is_object())
-      fail(ErrorCode::kInvalidData, "{}: {} must be a JSON object, not {}", origin_, path_.empty() ? "the recipe" : in_quotes(path_), shown(json));
+      fail(ErrorCode::kInvalidData, "{}: {} must be a JSON object, not {}", origin_, path_.empty() ? "the recipe" : in_quotes(path_),
+           shown(json));
   }
 
   void allow_only(std::initializer_list<std::string_view> keys) const {
@@ -135,7 +136,8 @@ Json parse_json(const std::string& text, const std::string& origin) {
     // "[json.exception.parse_error.101] parse error at line 1, column 2: ...": the part in brackets says nothing to a user.
     std::string reason = error.what();
     if (const auto end = reason.find("] "); end != std::string::npos) reason.erase(0, end + 2);
-    std::replace_if(reason.begin(), reason.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
+    std::replace_if(
+        reason.begin(), reason.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20; }, ' ');
     fail(ErrorCode::kInvalidData, "{}: the recipe is not valid JSON: {}", origin, reason);
   }
 }

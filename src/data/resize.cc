@@ -1,9 +1,9 @@
 // Antialiased bilinear resizing in Pillow's arithmetic.
 //
-// One axis at a time, first along the rows, then along the columns, with 8 bits between. Output position i lies at c = (i + 0.5) s in the source,
-// s = in / out. It is the mean of the source pixels x in [c - t, c + t), t = max(1, s), weighted by the triangle 1 - |x + 0.5 - c| / t. The weights are
-// computed in double, normalised to sum 1, and rounded (half away from zero) to 22 fractional bits: with 8-bit pixels the sum then fits into 31 bits,
-// and half a unit before the shift rounds the result half up.
+// One axis at a time, first along the rows, then along the columns, with 8 bits between. Output position i lies at c = (i + 0.5) s in the
+// source, s = in / out. It is the mean of the source pixels x in [c - t, c + t), t = max(1, s), weighted by the triangle 1 - |x + 0.5 - c|
+// / t. The weights are computed in double, normalised to sum 1, and rounded (half away from zero) to 22 fractional bits: with 8-bit pixels
+// the sum then fits into 31 bits, and half a unit before the shift rounds the result half up.
 #include "data/resize.h"
 
 #include <algorithm>

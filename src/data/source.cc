@@ -58,7 +58,8 @@ std::unique_ptr<Dataset> subset(std::shared_ptr<const Dataset> dataset, std::vec
 PreprocessRecipe need_recipe(const DatasetOptions& options, const std::string& spec) {
   if (options.recipe) return *options.recipe;
   fail(ErrorCode::kInvalidArgument,
-       "{}: images need a preprocessing recipe, and none was found: write MODEL.preprocess.json beside the model (or give --preprocess FILE), for "
+       "{}: images need a preprocessing recipe, and none was found: write MODEL.preprocess.json beside the model (or give --preprocess "
+       "FILE), for "
        "example {}",
        spec, kExampleRecipe);
 }

@@ -1,6 +1,6 @@
-// An archive is read from its end: end record -> central directory -> local header of each entry -> data. Sizes come from the central directory;
-// the local header only says where the data begins (writers that stream leave its sizes zero). Fields that do not fit into 32 bits are all ones
-// and stand in the zip64 record or extra field.
+// An archive is read from its end: end record -> central directory -> local header of each entry -> data. Sizes come from the central
+// directory; the local header only says where the data begins (writers that stream leave its sizes zero). Fields that do not fit into 32
+// bits are all ones and stand in the zip64 record or extra field.
 #include "data/zip.h"
 
 #include <algorithm>
@@ -48,7 +48,8 @@ Directory find_directory(std::string_view archive, const std::string& origin) {
       }
     }
   }
-  if (!end) fail(ErrorCode::kInvalidData, "{}: is not a complete zip archive (no end record): the file is truncated or of another kind", origin);
+  if (!end)
+    fail(ErrorCode::kInvalidData, "{}: is not a complete zip archive (no end record): the file is truncated or of another kind", origin);
 
   const auto disk = load_le<std::uint16_t>(archive, *end + 4);
   const auto directory_disk = load_le<std::uint16_t>(archive, *end + 6);
@@ -60,16 +61,17 @@ Directory find_directory(std::string_view archive, const std::string& origin) {
     if (!inside(at, kEnd64Size, archive.size()) || load_le<std::uint32_t>(archive, static_cast<std::size_t>(at)) != kEnd64Magic)
       fail(ErrorCode::kInvalidData, "{}: the zip64 end record is not where the archive says: the file is damaged", origin);
     const auto base = static_cast<std::size_t>(at);
-    directory = {load_le<std::uint64_t>(archive, base + 32), load_le<std::uint64_t>(archive, base + 40), load_le<std::uint64_t>(archive, base + 48)};
+    directory = {load_le<std::uint64_t>(archive, base + 32), load_le<std::uint64_t>(archive, base + 40),
+                 load_le<std::uint64_t>(archive, base + 48)};
   } else if (disk != 0 || directory_disk != 0) {
     fail(ErrorCode::kUnsupported, "{}: is one part of a zip archive in several parts; join them first", origin);
   }
   if (!inside(directory.offset, directory.size, *end))
-    fail(ErrorCode::kInvalidData, "{}: the zip directory ({} bytes at {}) does not lie inside the file of {} bytes: the file is damaged", origin,
-         directory.size, directory.offset, archive.size());
+    fail(ErrorCode::kInvalidData, "{}: the zip directory ({} bytes at {}) does not lie inside the file of {} bytes: the file is damaged",
+         origin, directory.size, directory.offset, archive.size());
   if (directory.entries > directory.size / kCentralSize)
-    fail(ErrorCode::kInvalidData, "{}: the zip directory of {} bytes cannot hold its {} entries: the file is damaged", origin, directory.size,
-         directory.entries);
+    fail(ErrorCode::kInvalidData, "{}: the zip directory of {} bytes cannot hold its {} entries: the file is damaged", origin,
+         directory.size, directory.entries);
   return directory;
 }
 
@@ -118,8 +120,8 @@ std::vector<ZipEntry> read_zip_directory(std::string_view archive, const std::st
     const std::size_t comment_length = load_le<std::uint16_t>(archive, at + 32);
     std::uint64_t local = load_le<std::uint32_t>(archive, at + 42);
     if (name_length + extra_length + comment_length > end - at - kCentralSize)
-      fail(ErrorCode::kInvalidData, "{}: entry {} of {} of the zip directory is longer than the directory: the file is damaged", origin, i + 1,
-           directory.entries);
+      fail(ErrorCode::kInvalidData, "{}: entry {} of {} of the zip directory is longer than the directory: the file is damaged", origin,
+           i + 1, directory.entries);
     entry.name = archive.substr(at + kCentralSize, name_length);
     const std::string here = where(origin, entry.name);
     apply_zip64(archive.substr(at + kCentralSize + name_length, extra_length), size, packed, local, here);

@@ -17,8 +17,8 @@ struct ZipEntry {
   std::int64_t data_offset = 0;
 };
 
-// The entries of an archive held in memory. Everything that the archive says of itself is checked against its size: offsets, sizes, overlaps.
-// Throws Error{kInvalidData}, or {kUnsupported} for encryption, several disks and other methods, naming file and entry.
+// The entries of an archive held in memory. Everything that the archive says of itself is checked against its size: offsets, sizes,
+// overlaps. Throws Error{kInvalidData}, or {kUnsupported} for encryption, several disks and other methods, naming file and entry.
 std::vector<ZipEntry> read_zip_directory(std::string_view archive, const std::string& origin);
 // The bytes of one entry, its checksum verified.
 std::string read_zip_entry(std::string_view archive, const ZipEntry& entry, const std::string& origin);

@@ -66,9 +66,9 @@ class PillowTest : public ::testing::Test {
 
 TEST_F(PillowTest, ResizeIsBitEqual) {
   // In, out: shrinking, growing, both at once, one axis alone, to and from one pixel, odd ratios.
-  const std::int64_t sizes[][4] = {{37, 53, 11, 17},  {53, 37, 224, 224}, {100, 60, 50, 120}, {64, 64, 64, 31}, {64, 64, 31, 64}, {64, 64, 64, 64},
-                                   {1, 1, 9, 5},      {9, 5, 1, 1},       {500, 3, 7, 3},     {3, 500, 3, 7},   {97, 101, 96, 100}, {2, 2, 3, 3},
-                                   {333, 500, 256, 384}, {255, 257, 128, 127}};
+  const std::int64_t sizes[][4] = {{37, 53, 11, 17},   {53, 37, 224, 224}, {100, 60, 50, 120},   {64, 64, 64, 31},    {64, 64, 31, 64},
+                                   {64, 64, 64, 64},   {1, 1, 9, 5},       {9, 5, 1, 1},         {500, 3, 7, 3},      {3, 500, 3, 7},
+                                   {97, 101, 96, 100}, {2, 2, 3, 3},       {333, 500, 256, 384}, {255, 257, 128, 127}};
   std::vector<Tensor> ours;
   std::uint64_t seed = 1;
   for (const auto& size : sizes) {
@@ -122,8 +122,15 @@ TEST_F(PillowTest, DecodingIsBitEqual) {
     const std::size_t bytes = (16 * static_cast<std::size_t>(depth) + 7) / 8;
     add(testing::png_bytes({.width = 16, .height = 9, .depth = depth, .color = 0, .rows = rows(9, bytes)}), ".png");
     const auto colors = std::size_t{3} << depth;
-    add(testing::png_bytes({.width = 16, .height = 9, .depth = depth, .color = 3, .rows = rows(9, bytes), .palette = palette.substr(0, colors)}), ".png");
-    add(testing::png_bytes({.width = 16, .height = 9, .depth = depth, .color = 3, .rows = rows(9, bytes), .palette = palette.substr(0, colors),
+    add(testing::png_bytes(
+            {.width = 16, .height = 9, .depth = depth, .color = 3, .rows = rows(9, bytes), .palette = palette.substr(0, colors)}),
+        ".png");
+    add(testing::png_bytes({.width = 16,
+                            .height = 9,
+                            .depth = depth,
+                            .color = 3,
+                            .rows = rows(9, bytes),
+                            .palette = palette.substr(0, colors),
                             .transparency = std::string("\x00\x80", 2)}),
         ".png");
   }
@@ -155,7 +162,8 @@ TEST_F(PillowTest, PhotographsAreBitEqual) {
     ours.push_back(resize_antialiased(image, height, width));
   }
   const std::vector<Tensor> theirs = answers();
-  for (std::size_t i = 0; i < ours.size(); ++i) EXPECT_EQ(max_difference(ours[i], theirs[i]), 0) << files[i / 2] << (i % 2 == 0 ? " decoded" : " resized");
+  for (std::size_t i = 0; i < ours.size(); ++i)
+    EXPECT_EQ(max_difference(ours[i], theirs[i]), 0) << files[i / 2] << (i % 2 == 0 ? " decoded" : " resized");
 }
 
 }  // namespace

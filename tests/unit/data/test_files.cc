@@ -139,7 +139,8 @@ std::string png_bytes(const Tensor& image) {
   parts.height = static_cast<std::uint32_t>(image.shape()[0]);
   parts.width = static_cast<std::uint32_t>(image.shape()[1]);
   const char* pixels = reinterpret_cast<const char*>(image.bytes());
-  for (std::size_t y = 0; y < parts.height; ++y) parts.rows += '\0' + std::string(pixels + y * parts.width * 3, std::size_t{parts.width} * 3);
+  for (std::size_t y = 0; y < parts.height; ++y)
+    parts.rows += '\0' + std::string(pixels + y * parts.width * 3, std::size_t{parts.width} * 3);
   return png_bytes(parts);
 }
 
