@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains the demo's network on pictures that it draws, one processor, a few minutes; writes its weights.
+"""Trains the demo's network on pictures that it draws, one processor, half an hour; writes its weights.
 
 usage: tools/demo/train.py WEIGHTS.pt        (needs python3-torch, python3-numpy, python3-pil; then see make_model.py)
 """
