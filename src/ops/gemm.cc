@@ -1,8 +1,10 @@
 // Gemm: alpha * A' * B' + beta * C, where ' transposes if transA, transB say so and C broadcasts to the result.
 #include <algorithm>
+#include <type_traits>
 
 #include "ops/fused_activation.h"
 #include "ops/nn_common.h"
+#include "ops/onednn.h"
 #include "ops/panel_gemm.h"
 #include "tensor/dispatch.h"
 
@@ -75,7 +77,12 @@ std::vector<Tensor> gemm(const EvalContext& ctx) {
   if (b[tb ? 1 : 0] != k) fail_node(node, "cannot multiply shapes {} and {} (transA {}, transB {})", to_string(a), to_string(b), ta, tb);
   Tensor y(ctx.input(0).type(), {m, n});
   const auto out = y.mutable_data<T>();
-  if (!out.empty()) multiply<T>(ctx, m, n, k, ta, tb, out.data());
+  bool done = out.empty();
+  if constexpr (std::is_same_v<T, float>) {
+    if (!done && ctx.mode == ExecMode::kFast)
+      done = onednn_gemm(ta, tb, m, n, k, 1.0F, ctx.input(0).data<float>().data(), ctx.input(1).data<float>().data(), out.data());
+  }
+  if (!done) multiply<T>(ctx, m, n, k, ta, tb, out.data());
   const float alpha = node.get_float("alpha", 1.0F), beta = node.get_float("beta", 1.0F);
   if (alpha != 1.0F) {
     for (T& v : out) v = static_cast<T>(static_cast<T>(alpha) * v);

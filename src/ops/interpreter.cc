@@ -1,9 +1,16 @@
+// The interpreter walks the nodes in order and frees each value after its last use.
+//
+// In kFast mode chains of 4-D ops run channels-last: a value is held as ONNX lays it out ([N,C,H,W], `plain`), as [N,H,W,C] (`nhwc`), or both;
+// whichever a node asks for is made from the other when it is first needed. Convolutions always ask for nhwc; ops that have a channels-last form,
+// element-wise ops and Concat follow what their inputs already are; all others get plain tensors.
 #include "nibble/interpreter.h"
 
 #include <algorithm>
 
 #include "base/thread_pool.h"
+#include "ops/channels_last.h"
 #include "ops/evaluate.h"
+#include "ops/onednn.h"
 #include "ops/op.h"
 
 namespace nibble {
@@ -38,6 +45,7 @@ struct Interpreter::Impl {
     std::size_t first_input = 0;
     std::size_t first_release = 0, last_release = 0;  // values whose last use this is
     std::unique_ptr<OpState> state;
+    std::unique_ptr<Node> concat;  // a 4-D Concat along the channels, as its channels-last form has it
   };
 
   const Graph& graph;
@@ -47,7 +55,14 @@ struct Interpreter::Impl {
   std::unique_ptr<bool[]> constant_inputs;
   std::vector<ValueId> releases;
   std::vector<bool> constant;  // by value: initializers and what follows from them
-  std::vector<Tensor> values;
+  struct Slot {
+    Tensor plain;
+    Tensor nhwc;  // of 4 axes always; values of fewer axes (broadcast operands) got leading ones
+    const Shape& shape() const { return plain.defined() ? plain.shape() : nhwc.shape(); }
+    std::size_t rank() const { return shape().size(); }
+    DataType type() const { return plain.defined() ? plain.type() : nhwc.type(); }
+  };
+  std::vector<Slot> values;
   bool constants_ready = false;
 
   Impl(const Graph& g, const InterpreterOptions& o) : graph(g), options(o) {
@@ -59,7 +74,7 @@ struct Interpreter::Impl {
     for (std::size_t v = 0; v < graph.values().size(); ++v) {
       if (const auto& tensor = graph.values()[v].constant) {
         constant[v] = true;
-        values[v] = *tensor;
+        values[v].plain = *tensor;
       }
     }
     std::size_t inputs = 0;
@@ -78,6 +93,15 @@ struct Interpreter::Impl {
         const bool fixed = id == kNoValue || constant[index(id)];
         constant_inputs[inputs++] = fixed;
         step.is_constant = step.is_constant && fixed;
+      }
+      if (options.mode == ExecMode::kFast && node.op_type == "Concat" && node.domain.empty()) {
+        // The axis counts from the front here: ranks are checked when it runs.
+        const std::int64_t axis = node.get_int("axis", 1);
+        constexpr std::int64_t kMoved[] = {0, 3, 1, 2};
+        if (axis >= -4 && axis < 4) {
+          step.concat = std::make_unique<Node>(node);
+          step.concat->attributes.insert_or_assign("axis", kMoved[(axis + 4) % 4]);
+        }
       }
       if (step.is_constant) {
         for (const ValueId id : node.outputs) {
@@ -115,28 +139,80 @@ struct Interpreter::Impl {
     }
   }
 
+  const Tensor& plain(ValueId id) {
+    Slot& slot = values[index(id)];
+    if (!slot.plain.defined()) slot.plain = from_channels_last(pool.get(), slot.nhwc);
+    return slot.plain;
+  }
+  const Tensor& nhwc(ValueId id) {
+    Slot& slot = values[index(id)];
+    if (!slot.nhwc.defined()) slot.nhwc = to_channels_last(pool.get(), slot.plain);
+    return slot.nhwc;
+  }
+
+  enum class Layout {
+    kPlain,
+    kFirstInput,  // the op's own channels-last form: input 0 and output 0
+    kAllInputs,   // element-wise, Concat: every input that is no scalar
+  };
+
+  bool one_output(const Node& node) const {
+    return !node.outputs.empty() && node.outputs[0] != kNoValue &&
+           std::all_of(node.outputs.begin() + 1, node.outputs.end(), [](ValueId id) { return id == kNoValue; });
+  }
+
+  Layout choose_layout(const Node& node, const Step& step) const {
+    if (options.mode != ExecMode::kFast || step.is_constant || node.inputs.empty() || node.inputs[0] == kNoValue || !one_output(node))
+      return Layout::kPlain;
+    const Slot& first = values[index(node.inputs[0])];
+    if (step.op->evaluate_nhwc != nullptr) {
+      const bool wants = step.op->rule == QuantRule::kCompute || first.nhwc.defined();
+      return wants && first.rank() == 4 && first.type() == DataType::kFloat32 ? Layout::kFirstInput : Layout::kPlain;
+    }
+    if (!step.op->elementwise && step.concat == nullptr) return Layout::kPlain;
+    bool any = false;
+    for (const ValueId id : node.inputs) {
+      if (id == kNoValue) continue;
+      const Slot& slot = values[index(id)];
+      if (slot.rank() > 4 || (step.concat != nullptr && slot.rank() != 4)) return Layout::kPlain;
+      any = any || (slot.nhwc.defined() && !constant[index(id)]);
+    }
+    return any ? Layout::kAllInputs : Layout::kPlain;
+  }
+
   void run_step(std::size_t n, std::vector<const Tensor*>& inputs) {
     const Node& node = graph.nodes()[n];
     Step& step = steps[n];
+    const Layout layout = choose_layout(node, step);
     inputs.assign(node.inputs.size(), nullptr);
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-      if (node.inputs[i] != kNoValue) inputs[i] = &values[index(node.inputs[i])];
+      const ValueId id = node.inputs[i];
+      if (id == kNoValue) continue;
+      const Slot& slot = values[index(id)];
+      const bool scalar = slot.plain.defined() && slot.plain.size() == 1 && slot.rank() < 4;
+      const bool last = (layout == Layout::kFirstInput && i == 0) || (layout == Layout::kAllInputs && !scalar);
+      inputs[i] = last ? &nhwc(id) : &plain(id);
     }
-    std::vector<Tensor> outputs = evaluate_node({.node = node,
-                                                 .opset = step.opset,
-                                                 .inputs = inputs,
-                                                 .mode = options.mode,
-                                                 .pool = pool.get(),
-                                                 .state = &step.state,
-                                                 .constant_inputs = {constant_inputs.get() + step.first_input, node.inputs.size()}});
+    const EvalContext context{.node = layout == Layout::kAllInputs && step.concat != nullptr ? *step.concat : node,
+                              .opset = step.opset,
+                              .inputs = inputs,
+                              .mode = options.mode,
+                              .pool = pool.get(),
+                              .state = &step.state,
+                              .constant_inputs = {constant_inputs.get() + step.first_input, node.inputs.size()}};
+    std::vector<Tensor> outputs =
+        layout == Layout::kFirstInput ? naming_node(node, [&] { return step.op->evaluate_nhwc(context); }) : evaluate_node(context);
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
-      if (node.outputs[i] != kNoValue) values[index(node.outputs[i])] = std::move(outputs[i]);
+      if (node.outputs[i] == kNoValue) continue;
+      Slot& slot = values[index(node.outputs[i])];
+      slot = {};
+      (layout == Layout::kPlain ? slot.plain : slot.nhwc) = std::move(outputs[i]);
     }
   }
 
   void release_all() {
     for (std::size_t v = 0; v < values.size(); ++v) {
-      if (!constant[v]) values[v] = Tensor();
+      if (!constant[v]) values[v] = {};
     }
   }
 
@@ -144,9 +220,10 @@ struct Interpreter::Impl {
     const auto& ids = graph.inputs();
     if (inputs.size() != ids.size()) fail(ErrorCode::kInvalidData, "{} inputs were given, the model takes {}", inputs.size(), ids.size());
     release_all();  // a run that threw may have left some
+    const nn::OnednnThreads onednn_threads(options.threads);
     for (std::size_t i = 0; i < ids.size(); ++i) {
       check_input(graph, ids[i], inputs[i]);
-      values[index(ids[i])] = inputs[i];
+      values[index(ids[i])].plain = inputs[i];
       if (observe != nullptr) (*observe)(ids[i], inputs[i]);
     }
     std::vector<const Tensor*> scratch;
@@ -155,15 +232,15 @@ struct Interpreter::Impl {
       if (!step.is_constant || !constants_ready) run_step(n, scratch);
       if (observe != nullptr) {
         for (const ValueId id : graph.nodes()[n].outputs) {
-          if (id != kNoValue) (*observe)(id, values[index(id)]);
+          if (id != kNoValue) (*observe)(id, plain(id));
         }
       }
-      for (std::size_t r = step.first_release; r < step.last_release; ++r) values[index(releases[r])] = Tensor();
+      for (std::size_t r = step.first_release; r < step.last_release; ++r) values[index(releases[r])] = {};
     }
     constants_ready = true;
     std::vector<Tensor> outputs;
     outputs.reserve(graph.outputs().size());
-    for (const ValueId id : graph.outputs()) outputs.push_back(values[index(id)]);
+    for (const ValueId id : graph.outputs()) outputs.push_back(plain(id));
     release_all();
     return outputs;
   }

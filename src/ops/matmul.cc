@@ -1,7 +1,10 @@
 // MatMul: numpy.matmul. Integers wrap.
+#include <type_traits>
+
 #include "ops/fused_activation.h"
 #include "ops/matmul_loops.h"
 #include "ops/nn_common.h"
+#include "ops/onednn.h"
 
 namespace nibble::nn {
 namespace {
@@ -11,6 +14,15 @@ void infer(InferContext& ctx) {
   infer_matmul_dims(ctx.node, *ctx.inputs[0], *ctx.inputs[1], ctx.outputs[0]);
 }
 
+bool multiply_fast(const MatMulGeometry& g, const float* a, const float* b, float* y) {
+  if (g.b_shared) return onednn_gemm(false, false, g.m * g.batches(), g.n, g.k, 1.0F, a, b, y);
+  for (std::int64_t i = 0; i < g.batches(); ++i) {
+    if (!onednn_gemm(false, false, g.m, g.n, g.k, 1.0F, a + g.a_batch[at(i)] * g.m * g.k, b + g.b_batch[at(i)] * g.k * g.n, y + i * g.m * g.n))
+      return false;
+  }
+  return true;
+}
+
 // Signed integers are multiplied as their unsigned twins: the same bits, and wrapping is defined.
 template <typename T>
 Tensor product(const EvalContext& ctx) {
@@ -18,6 +30,9 @@ Tensor product(const EvalContext& ctx) {
   const Tensor& b = ctx.input(1);
   const MatMulGeometry geometry = matmul_geometry(ctx.node, a.shape(), b.shape());
   Tensor y(a.type(), geometry.output);
+  if constexpr (std::is_same_v<T, float>) {
+    if (ctx.mode == ExecMode::kFast && multiply_fast(geometry, a.data<float>().data(), b.data<float>().data(), y.mutable_data<float>().data())) return y;
+  }
   matmul<T>(ctx.pool, geometry, reinterpret_cast<const T*>(a.bytes()), reinterpret_cast<const T*>(b.bytes()),
             reinterpret_cast<T*>(y.mutable_bytes()));
   return y;

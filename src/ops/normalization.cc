@@ -83,6 +83,30 @@ std::vector<Tensor> batch(const EvalContext& ctx) {
   return {std::move(y), statistic(running_mean, 3), statistic(running_variance, 4)};
 }
 
+// Inference on [N,H,W,C]: the channels of a pixel lie side by side.
+std::vector<Tensor> batch_nhwc(const EvalContext& ctx) {
+  const Node& node = ctx.node;
+  const Tensor& x = ctx.input(0);
+  const std::int64_t channels = x.shape()[3];
+  const auto scale = channel_parameter<float>(ctx, 1, channels, "the scale");
+  const auto bias = channel_parameter<float>(ctx, 2, channels, "the bias");
+  const Tensor means = cast(ctx.input(3), DataType::kFloat32), variances = cast(ctx.input(4), DataType::kFloat32);
+  if (means.size() != channels || variances.size() != channels) fail_node(node, "mean and variance do not have {} elements", channels);
+  const float epsilon = node.get_float("epsilon", 1e-5F);
+  std::vector<float> factor(at(channels));
+  const float* mean = means.data<float>().data();
+  for (std::size_t c = 0; c < factor.size(); ++c) factor[c] = scale[c] / std::sqrt(variances.data<float>()[c] + epsilon);
+  Tensor y(x.type(), x.shape());
+  const float* in = x.data<float>().data();
+  float* out = y.mutable_data<float>().data();
+  parallel_for(ctx.pool, x.size() / std::max<std::int64_t>(channels, 1), 256, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = begin * channels; p < end * channels; p += channels) {
+      for (std::int64_t c = 0; c < channels; ++c) out[p + c] = (in[p + c] - mean[c]) * factor[at(c)] + bias[at(c)];
+    }
+  });
+  return {std::move(y)};
+}
+
 // --- InstanceNormalization, GroupNormalization ---
 
 // [blocks, count] blocks normalised each by itself, then scaled by scale(block, i), bias(block, i).
@@ -319,7 +343,8 @@ const OpDef kBatchNormalization = {
     .infer = infer_batch,
     .evaluate = [](const EvalContext& ctx) { return evaluate_real(ctx, []<typename T>(const EvalContext& c) { return batch<T>(c); }); },
     .rule = QuantRule::kFloat,
-    .note = "is folded into a convolution where one stands before it; alone it stays float"};
+    .note = "is folded into a convolution where one stands before it; alone it stays float",
+    .evaluate_nhwc = batch_nhwc};
 const OpDef kInstanceNormalization = {
     .name = "InstanceNormalization",
     .min_inputs = 3,

@@ -270,6 +270,74 @@ std::vector<Tensor> evaluate_global_lp(const EvalContext& ctx) {
   });
 }
 
+// --- channels last: x [N,H,W,C], the channels of a pixel side by side, so that the innermost loops run along them ---
+
+// start(y, C), add(y, x, C) for each tap, finish(y, C, taps counted)
+template <typename Start, typename Add, typename Finish>
+std::vector<Tensor> pool_nhwc(const EvalContext& ctx, const Start& start, const Add& add, const Finish& finish) {
+  const Shape& s = ctx.input(0).shape();
+  const std::int64_t sizes[] = {s[1], s[2]};
+  const PoolLoops loops(resolve_window(ctx.node, read_window(ctx.node, 2, {}), sizes));
+  const bool include_pad = ctx.node.get_int("count_include_pad", 0) != 0;
+  const std::int64_t channels = s[3];
+  Tensor y(DataType::kFloat32, {s[0], loops.axes()[0].out, loops.axes()[1].out, channels});
+  const float* in = ctx.input(0).data<float>().data();
+  float* out = y.mutable_data<float>().data();
+  parallel_for(ctx.pool, s[0] * loops.out_pixels(), 64, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float* src = in + i / loops.out_pixels() * loops.in_pixels() * channels;
+      float* dst = out + i * channels;
+      start(dst, channels);
+      std::int64_t inside = 0;
+      const std::int64_t padded = loops.window(i % loops.out_pixels(), [&](std::int64_t p) {
+        add(dst, src + p * channels, channels);
+        ++inside;
+      });
+      finish(dst, channels, include_pad ? padded : inside);
+    }
+  });
+  return {std::move(y)};
+}
+
+std::vector<Tensor> max_nhwc(const EvalContext& ctx) {
+  return pool_nhwc(
+      ctx, [](float* y, std::int64_t n) { std::fill(y, y + n, std::numeric_limits<float>::lowest()); },
+      [](float* __restrict y, const float* __restrict x, std::int64_t n) {
+        // !(x <= y): a NaN wins, as in the plain loops.
+        for (std::int64_t c = 0; c < n; ++c) y[c] = x[c] <= y[c] ? y[c] : x[c];
+      },
+      [](float*, std::int64_t, std::int64_t) {});
+}
+
+std::vector<Tensor> average_nhwc(const EvalContext& ctx) {
+  return pool_nhwc(
+      ctx, [](float* y, std::int64_t n) { std::fill(y, y + n, 0.0F); },
+      [](float* __restrict y, const float* __restrict x, std::int64_t n) {
+        for (std::int64_t c = 0; c < n; ++c) y[c] += x[c];
+      },
+      [](float* y, std::int64_t n, std::int64_t count) {
+        for (std::int64_t c = 0; c < n; ++c) y[c] = count > 0 ? y[c] / static_cast<float>(count) : 0.0F;
+      });
+}
+
+std::vector<Tensor> global_average_nhwc(const EvalContext& ctx) {
+  const Shape& s = ctx.input(0).shape();
+  const std::int64_t pixels = s[1] * s[2], channels = s[3];
+  if (pixels == 0) fail_node(ctx.node, "there is nothing to pool");
+  Tensor y(DataType::kFloat32, {s[0], 1, 1, channels});
+  const float* in = ctx.input(0).data<float>().data();
+  float* out = y.mutable_data<float>().data();
+  std::vector<double> sum(at(channels));
+  for (std::int64_t n = 0; n < s[0]; ++n) {
+    std::fill(sum.begin(), sum.end(), 0.0);
+    for (std::int64_t p = 0; p < pixels; ++p) {
+      for (std::int64_t c = 0; c < channels; ++c) sum[at(c)] += static_cast<double>(in[(n * pixels + p) * channels + c]);
+    }
+    for (std::int64_t c = 0; c < channels; ++c) out[n * channels + c] = static_cast<float>(sum[at(c)] / static_cast<double>(pixels));
+  }
+  return {std::move(y)};
+}
+
 void infer_unpool(InferContext& ctx) {
   const TensorType& x = *ctx.inputs[0];
   TensorType& y = ctx.outputs[0];
@@ -337,13 +405,25 @@ std::vector<Tensor> evaluate_unpool(const EvalContext& ctx) {
 
 }  // namespace
 
-const OpDef kMaxPool = {.name = "MaxPool", .max_outputs = 2, .infer = infer_pool, .evaluate = evaluate_max, .rule = QuantRule::kTied};
-const OpDef kAveragePool = {.name = "AveragePool", .infer = infer_pool, .evaluate = evaluate_average, .rule = QuantRule::kArithmetic};
+const OpDef kMaxPool = {.name = "MaxPool",
+                        .max_outputs = 2,
+                        .infer = infer_pool,
+                        .evaluate = evaluate_max,
+                        .rule = QuantRule::kTied,
+                        .evaluate_nhwc = max_nhwc};
+const OpDef kAveragePool = {.name = "AveragePool",
+                            .infer = infer_pool,
+                            .evaluate = evaluate_average,
+                            .rule = QuantRule::kArithmetic,
+                            .evaluate_nhwc = average_nhwc};
 const OpDef kLpPool = {
     .name = "LpPool", .infer = infer_pool, .evaluate = evaluate_lp, .rule = QuantRule::kFloat, .note = "needs a root of a sum of powers"};
 const OpDef kGlobalMaxPool = {.name = "GlobalMaxPool", .infer = infer_global, .evaluate = evaluate_global_max, .rule = QuantRule::kTied};
-const OpDef kGlobalAveragePool = {
-    .name = "GlobalAveragePool", .infer = infer_global, .evaluate = evaluate_global_average, .rule = QuantRule::kArithmetic};
+const OpDef kGlobalAveragePool = {.name = "GlobalAveragePool",
+                                  .infer = infer_global,
+                                  .evaluate = evaluate_global_average,
+                                  .rule = QuantRule::kArithmetic,
+                                  .evaluate_nhwc = global_average_nhwc};
 const OpDef kGlobalLpPool = {.name = "GlobalLpPool",
                              .infer = infer_global,
                              .evaluate = evaluate_global_lp,

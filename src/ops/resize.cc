@@ -376,11 +376,26 @@ std::vector<Tensor> evaluate(const EvalContext& ctx) {
   return {cast(resize<float>(ctx, plan, cast(x, DataType::kFloat32)), x.type())};
 }
 
+// The plan is made for [N,C,H,W] and permuted.
+template <bool kIsUpsample>
+std::vector<Tensor> evaluate_nhwc(const EvalContext& ctx) {
+  ResizePlan plan;
+  read_modes(ctx.node, ctx.opset, kIsUpsample, plan);
+  const auto tensor = [&](std::size_t i) { return ctx.has_input(i) && ctx.input(i).size() > 0 ? &ctx.input(i) : nullptr; };
+  const auto inputs = read_inputs(ctx.node, ctx.opset, kIsUpsample, tensor, [&](std::size_t i) { return tensor(i) != nullptr; });
+  const Tensor& x = ctx.input(0);
+  const Shape& s = x.shape();
+  plan_sizes(ctx.node, {s[0], s[3], s[1], s[2]}, *inputs, plan);
+  for (auto* list : {&plan.scale, &plan.roi_start, &plan.roi_end}) std::rotate(list->begin() + 1, list->begin() + 2, list->end());
+  std::rotate(plan.out.begin() + 1, plan.out.begin() + 2, plan.out.end());
+  return {resize<float>(ctx, plan, x)};
+}
+
 }  // namespace
 
 const OpDef kResize = {
-    .name = "Resize", .max_inputs = 4, .infer = infer<false>, .evaluate = evaluate<false>, .rule = QuantRule::kArithmetic};
+    .name = "Resize", .max_inputs = 4, .infer = infer<false>, .evaluate = evaluate<false>, .rule = QuantRule::kArithmetic, .evaluate_nhwc = evaluate_nhwc<false>};
 const OpDef kUpsample = {
-    .name = "Upsample", .max_inputs = 2, .infer = infer<true>, .evaluate = evaluate<true>, .rule = QuantRule::kArithmetic};
+    .name = "Upsample", .max_inputs = 2, .infer = infer<true>, .evaluate = evaluate<true>, .rule = QuantRule::kArithmetic, .evaluate_nhwc = evaluate_nhwc<true>};
 
 }  // namespace nibble::nn

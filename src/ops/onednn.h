@@ -1,0 +1,33 @@
+// Fast float32 convolutions and matrix products through oneDNN. Its bits change with threads, batch and instruction set: kFast only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "ops/conv_loops.h"
+#include "ops/fused_activation.h"
+#include "ops/op.h"
+
+namespace nibble::nn {
+
+// 2-D convolution of channels-last tensors: x [N,H,W,C] -> y [N,OH,OW,O], w and bias as ONNX has them. Keeps the primitive and the reordered weights
+// in ctx.state where the weights are constant. nullopt: oneDNN declines; use the plain loops.
+std::optional<Tensor> onednn_conv_nhwc(const EvalContext& ctx, const ConvGeometry& geometry, const FusedActivation& activation);
+
+// Row-major y [m, n] = alpha * op(a) [m, k] * op(b) [k, n]. False: oneDNN declines.
+bool onednn_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const float* a, const float* b,
+                 float* y);
+
+// Sets oneDNN's threads (OpenMP's, of the calling thread) for its lifetime.
+class OnednnThreads {
+ public:
+  explicit OnednnThreads(int threads);
+  ~OnednnThreads();
+  OnednnThreads(const OnednnThreads&) = delete;
+  OnednnThreads& operator=(const OnednnThreads&) = delete;
+
+ private:
+  int before_;
+};
+
+}  // namespace nibble::nn
