@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Images to network inputs with Pillow and NumPy, by a preprocessing recipe: an independent second opinion on nibble's own, and what ort_eval.mjs reads.
 
-usage: preprocess.py DATA RECIPE.json OUTPUT_DIR [--samples N]
+usage: preprocess.py DATA RECIPE.json OUTPUT_DIR [--samples N] [--batch FILE.npy]
 
 DATA is a folder with labels.csv (file,label,...), or with one folder a class. OUTPUT_DIR gets one float32 .npy a sample (without a batch axis) and
-labels.csv, whose labels are places in the network's output (the recipe's label_offset added). Needs python3-numpy and python3-pil.
+labels.csv, whose labels are places in the network's output (the recipe's label_offset added). --batch: also all of them in one array. Needs python3-numpy and python3-pil.
 """
 
 import argparse
@@ -69,15 +69,22 @@ def main():
     parser.add_argument("recipe", type=pathlib.Path)
     parser.add_argument("output", type=pathlib.Path)
     parser.add_argument("--samples", type=int)
+    parser.add_argument("--batch", type=pathlib.Path)
     options = parser.parse_args()
     recipe = json.loads(options.recipe.read_text())
     options.output.mkdir(parents=True, exist_ok=True)
+    batch = []
     with open(options.output / "labels.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "label"])
         for index, (path, label) in enumerate(samples(options.data)[: options.samples]):
-            numpy.save(options.output / f"{index:06d}.npy", preprocess(path, recipe).astype(numpy.float32))
+            sample = preprocess(path, recipe).astype(numpy.float32)
+            numpy.save(options.output / f"{index:06d}.npy", sample)
+            if options.batch:
+                batch.append(sample)
             table.writerow([f"{index:06d}.npy", label + recipe.get("label_offset", 0)])
+    if options.batch:
+        numpy.save(options.batch, numpy.stack(batch))
 
 
 if __name__ == "__main__":
