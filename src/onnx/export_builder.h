@@ -1,0 +1,64 @@
+// What both export forms share: the new graph, the integers and their parameters as constants, DequantizeLinear and QuantizeLinear nodes.
+#pragma once
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "nibble/onnx.h"
+
+namespace nibble {
+
+class ExportBuilder {
+ public:
+  explicit ExportBuilder(const QuantizedGraph& model);
+
+  // Writes every node: those that `write_integer_node` declines as DequantizeLinear, float op, QuantizeLinear.
+  void write_nodes(QuantFormat format);
+  // The finished graph, at the lowest opset that holds all of its types.
+  Graph finish(const ExportOptions& options);
+
+ private:
+  struct Parameters {
+    ValueId scale = kNoValue;
+    ValueId zero_point = kNoValue;  // none for 32-bit integers: it is 0
+  };
+
+  const QuantParams* params(ValueId old) const { return model_.params_of(old); }
+  const std::string& name_of(ValueId old) const { return model_.graph.value(old).name; }
+
+  // The value of the new graph that holds what the old one holds: reals, integers, shapes.
+  ValueId value(ValueId old);
+  Parameters parameters(ValueId old);
+  // A DequantizeLinear of its own for each use: ONNX Runtime fuses only those that have one reader.
+  ValueId dequantized(ValueId old);
+  // QuantizeLinear into the value that stands for `old`, clipped first where its grid is smaller than its element type.
+  void quantize_into(ValueId real, ValueId old);
+
+  void write_edge(const Node& node);
+  void write_float_node(const Node& node);
+  void write_integer_node_as_float(const Node& node);
+  // The operator forms (export_qoperator.cc). False: the node has none.
+  bool write_integer_node_as_operator(const Node& node);
+  bool write_qlinear(const Node& node);
+  bool write_movement(const Node& node);
+  // (x, scale, zero_point) as inputs of a QLinear operator.
+  void append_operand(std::vector<ValueId>& inputs, ValueId old);
+
+  NodeId add(const std::string& op, const std::string& name, std::vector<ValueId> inputs, std::vector<ValueId> outputs,
+             const std::string& domain = "");
+  ValueId fresh(const std::string& name) { return editor_.add_value(name); }
+  // A Relu or Clip node behind `real`.
+  ValueId activation(const Node& node, ValueId real);
+  // True where the node's activation clips more than its output's grid does.
+  bool activation_needed(const Node& node) const;
+
+  const QuantizedGraph& model_;
+  Graph graph_;
+  GraphEditor editor_;
+  std::vector<ValueId> values_;  // by old ValueId
+  std::unordered_map<ValueId, Parameters> parameters_;
+  int lowest_opset_ = 13;
+};
+
+}  // namespace nibble
