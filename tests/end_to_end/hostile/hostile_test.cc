@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <ostream>
+#include <random>
 #include <regex>
 #include <sstream>
 
@@ -342,6 +343,72 @@ TEST_F(Odd, QuantizingTwiceIsRefused) {
   ASSERT_EQ(lines.size(), 1U) << outcome.err;
   EXPECT_NE(lines[0].find("quantized"), std::string::npos) << lines[0];
 }
+
+// Damaged models: cut off, or with bits turned over. Some still mean something, so success is allowed; a crash, a hang or an unclear end is
+// not.
+class Damaged : public testing::TestWithParam<unsigned> {
+ protected:
+  // What a damaged `path` may do to `arguments`.
+  static void expect_clear_end(const Sandbox& sandbox, const std::vector<std::string>& arguments) {
+    const auto before = sandbox.listing();
+    const Outcome outcome = sandbox.run(arguments);
+    expect_sane(outcome);
+    const auto lines = error_lines(outcome.err);
+    if (outcome.exit_code == kOk) return;
+    EXPECT_EQ(outcome.exit_code, kError) << outcome.err;
+    EXPECT_EQ(lines.size(), 1U) << outcome.err;
+    EXPECT_EQ(joined(before), joined(sandbox.listing()));
+  }
+  static std::string read(const std::filesystem::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  static void write(const std::filesystem::path& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
+};
+
+constexpr int kDamagesPerCase = 4;
+
+TEST_P(Damaged, Model) {
+  const Sandbox sandbox;
+  const std::string good = read(sandbox.path() / "model.onnx");
+  std::mt19937 random(GetParam());
+  for (int i = 0; i < kDamagesPerCase; ++i) {
+    std::string bytes = good;
+    // The weights are most of the file and any bits do for them, so most damage goes to the nodes, which stand first, and to the end.
+    const auto place = [&] { return i % 2 == 0 ? random() % 8000 : bytes.size() - 1 - random() % 2000; };
+    std::string what;
+    if (i == 0) {
+      bytes.resize(random() % bytes.size());
+      what = "cut to " + std::to_string(bytes.size());
+    } else {
+      for (int n = 0; n < i; ++n) {
+        const std::size_t at = place();
+        bytes[at] = static_cast<char>(bytes[at] ^ (1 << random() % 8));
+        what += "flip at " + std::to_string(at) + " ";
+      }
+    }
+    SCOPED_TRACE("seed " + std::to_string(GetParam()) + ": " + what);
+    write(sandbox.path() / "damaged.onnx", bytes);
+    expect_clear_end(sandbox, {"run", "damaged.onnx", "--input", "image=good.npy", "--output", "images"});
+    std::filesystem::remove(sandbox.path() / "images/logits.npy");
+  }
+}
+
+TEST_P(Damaged, Picture) {
+  const Sandbox sandbox;
+  const std::string good = read(sandbox.path() / "images/circle/000.png");
+  std::mt19937 random(GetParam());
+  for (int i = 0; i < kDamagesPerCase; ++i) {
+    std::string bytes = good;
+    if (i == 0) bytes.resize(random() % bytes.size());
+    for (int n = 0; n < i; ++n) bytes[random() % bytes.size()] ^= static_cast<char>(1 << random() % 8);
+    SCOPED_TRACE("seed " + std::to_string(GetParam()));
+    write(sandbox.path() / "images/circle/000.png", bytes);
+    expect_clear_end(sandbox, {"evaluate", "model.onnx", "--data", "images"});
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, Damaged, testing::Range(0U, 16U));
 
 TEST(Interrupted, LeavesNothingBehind) {
   const Sandbox sandbox;
