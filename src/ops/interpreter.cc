@@ -200,8 +200,13 @@ struct Interpreter::Impl {
                               .pool = pool.get(),
                               .state = &step.state,
                               .constant_inputs = {constant_inputs.get() + step.first_input, node.inputs.size()}};
-    std::vector<Tensor> outputs =
-        layout == Layout::kFirstInput ? naming_node(node, [&] { return step.op->evaluate_nhwc(context); }) : evaluate_node(context);
+    std::vector<Tensor> outputs = naming_node(node, [&] {
+      if (layout == Layout::kFirstInput) return step.op->evaluate_nhwc(context);
+      if (options.mode == ExecMode::kFast && step.op->elementwise && inputs.size() == 1 && inputs[0] != nullptr) {
+        if (auto y = nn::onednn_unary(node, *inputs[0])) return std::vector<Tensor>{std::move(*y)};
+      }
+      return evaluate_node(context);
+    });
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       if (node.outputs[i] == kNoValue) continue;
       Slot& slot = values[index(node.outputs[i])];

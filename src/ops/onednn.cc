@@ -114,6 +114,27 @@ bool onednn_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_
          dnnl_success;
 }
 
+std::optional<Tensor> onednn_unary(const Node& node, const Tensor& x) {
+  if (!node.domain.empty() || x.type() != DataType::kFloat32 || x.size() == 0) return std::nullopt;
+  auto function = dnnl::algorithm::undef;
+  if (node.op_type == "Sigmoid") function = dnnl::algorithm::eltwise_logistic;
+  if (node.op_type == "Tanh") function = dnnl::algorithm::eltwise_tanh;
+  if (function == dnnl::algorithm::undef) return std::nullopt;
+  try {
+    const memory::desc flat({x.size()}, memory::data_type::f32, memory::format_tag::x);
+    // oneDNN keeps the primitives it made: making one of a known shape again is cheap.
+    const dnnl::eltwise_forward::primitive_desc description({dnnl::prop_kind::forward_inference, function, flat, 0.0F, 0.0F}, engine());
+    Tensor y(x.type(), x.shape());
+    dnnl::stream stream(engine());
+    dnnl::eltwise_forward(description)
+        .execute(stream, {{DNNL_ARG_SRC, memory(flat, engine(), unconst(x.bytes()))}, {DNNL_ARG_DST, memory(flat, engine(), y.mutable_bytes())}});
+    stream.wait();
+    return y;
+  } catch (const dnnl::error&) {
+    return std::nullopt;
+  }
+}
+
 OnednnThreads::OnednnThreads(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
 OnednnThreads::~OnednnThreads() { omp_set_num_threads(before_); }
 

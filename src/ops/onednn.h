@@ -18,6 +18,9 @@ std::optional<Tensor> onednn_conv_nhwc(const EvalContext& ctx, const ConvGeometr
 bool onednn_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const float* a, const float* b,
                  float* y);
 
+// Sigmoid and Tanh of a float32 tensor in any layout (the C library's exp costs ten times as much). nullopt: another op or type, or oneDNN declines.
+std::optional<Tensor> onednn_unary(const Node& node, const Tensor& x);
+
 // Sets oneDNN's threads (OpenMP's, of the calling thread) for its lifetime.
 class OnednnThreads {
  public:
