@@ -16,6 +16,8 @@ inline float exp_of(float x) { return fast_exp(x); }
 inline double exp_of(double x) { return std::exp(x); }
 inline float tanh_of(float x) { return fast_tanh(x); }
 inline double tanh_of(double x) { return std::tanh(x); }
+inline float erf_of(float x) { return fast_erf(x); }
+inline double erf_of(double x) { return std::erf(x); }
 
 struct ReluOp {
   template <typename T>
@@ -37,9 +39,13 @@ struct SoftsignOp {
   template <typename T>
   T operator()(T x) const { return x / (T{1} + std::fabs(x)); }
 };
-struct MishOp {
+struct MishOp {  // x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2); beyond 20 the quotient is 1
   template <typename T>
-  T operator()(T x) const { return x * tanh_of(SoftplusOp{}(x)); }
+  T operator()(T x) const {
+    const T e = exp_of(x > T{20} ? T{20} : x);
+    const T n = e * (e + T{2});
+    return x * (n / (n + T{2}));
+  }
 };
 struct HardSwishOp {
   template <typename T>
@@ -116,7 +122,7 @@ struct ShrinkOp {
 };
 struct GeluErfOp {
   template <typename T>
-  T operator()(T x) const { return T(0.5) * x * (T{1} + std::erf(x * T(0.5 * std::numbers::sqrt2))); }
+  T operator()(T x) const { return T(0.5) * x * (T{1} + erf_of(x * T(0.5 * std::numbers::sqrt2))); }
 };
 struct GeluTanhOp {
   template <typename T>

@@ -41,7 +41,9 @@ struct ExpOp {
 struct ErfOp {
   template <typename T>
   T operator()(T x) const {
-    if constexpr (std::floating_point<T>) {
+    if constexpr (std::same_as<T, float>) {
+      return fast_erf(x);
+    } else if constexpr (std::floating_point<T>) {
       return std::erf(x);
     } else {
       return static_cast<T>(std::erf(static_cast<double>(x)));

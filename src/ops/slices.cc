@@ -125,14 +125,23 @@ std::vector<Tensor> evaluate_slice(const EvalContext& ctx) {
   dispatch_width(ctx.node, x.type(), [&]<typename W>() {
     const W* in = raw<W>(x) + start;
     W* out = mutable_raw<W>(result);
+    // Single elements a step apart: the last axis is a loop of its own.
+    const bool strided = block == 1 && outer > 0 && strides[outer - 1] == 1;
+    const std::int64_t step = strided && shape[outer - 1] > 1 ? ranges[outer - 1].step : 0;
+    const std::int64_t run = strided ? shape[outer - 1] : 1;
+    if (strided) --outer;
     std::vector<std::int64_t> index(outer, 0);
     const std::span<const std::int64_t> counts = std::span<const std::int64_t>(shape).first(outer);
     do {
       std::int64_t from = 0;
       // A step that only ever multiplies index 0 may be anything.
       for (std::size_t i = 0; i < outer; ++i) from += index[i] == 0 ? 0 : index[i] * ranges[i].step * strides[i];
-      std::memcpy(out, in + from, static_cast<std::size_t>(block) * sizeof(W));
-      out += block;
+      if (strided) {
+        for (std::int64_t i = 0; i < run; ++i) *out++ = in[from + i * step];
+      } else {
+        std::memcpy(out, in + from, static_cast<std::size_t>(block) * sizeof(W));
+        out += block;
+      }
     } while (next_index(index, counts));
   });
   return {std::move(result)};

@@ -9,9 +9,13 @@ template <typename T, typename Out, typename F>
 Tensor map_elements(const EvalContext& ctx, const Tensor& x, F f) {
   Tensor result(kDataTypeOf<Out>, x.shape());
   const T* in = x.data<T>().data();
-  Out* __restrict out = result.mutable_data<Out>().data();
-  parallel_for(ctx.pool, x.size(), kElementGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) out[i] = f(in[i]);
+  Out* out = result.mutable_data<Out>().data();
+  parallel_for(ctx.pool, x.size(), kElementGrain, [in, out, f](std::int64_t begin, std::int64_t end) {
+    // Locals: what the closure holds might alias the output, and then nothing vectorises.
+    const T* from = in;
+    Out* __restrict to = out;
+    const F g = f;
+    for (std::int64_t i = begin; i < end; ++i) to[i] = g(from[i]);
   });
   return result;
 }

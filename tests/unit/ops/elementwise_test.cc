@@ -156,6 +156,20 @@ TEST(FastMath, TanhAndSigmoid) {
   EXPECT_EQ(fast_sigmoid(200.0F), 1.0F);
 }
 
+TEST(FastMath, Erf) {
+  // Measured worst: 1.75e-7 relative, of which the fits make 1e-7 and the roundings of the polynomials the rest.
+  constexpr double kNear = 2e-7;
+  for (double x = -6; x < 6; x += 0.000713) {
+    const auto input = static_cast<float>(x);
+    const double want = std::erf(static_cast<double>(input));
+    ASSERT_NEAR(static_cast<double>(fast_erf(input)), want, kNear * std::fabs(want) + 1e-30) << x;
+  }
+  EXPECT_EQ(fast_erf(0.0F), 0.0F);
+  EXPECT_EQ(fast_erf(100.0F), 1.0F);
+  EXPECT_EQ(fast_erf(-std::numeric_limits<float>::infinity()), -1.0F);
+  EXPECT_TRUE(std::isnan(fast_erf(std::numeric_limits<float>::quiet_NaN())));
+}
+
 TEST(MathOps, TableIsConsistent) {
   for (const OpDef* op : math_ops()) {
     EXPECT_NE(op->infer, nullptr) << op->name;
