@@ -3,17 +3,42 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/layout/kernels.h"
+
 namespace nibble::kernels {
 
-void transpose_u8(Isa isa, const std::uint8_t* src, std::int64_t ld_src, std::uint8_t* dst, std::int64_t ld_dst, std::int64_t rows,
+namespace {
+
+void transpose_plain(const std::uint8_t* src, std::int64_t ld_src, std::uint8_t* dst, std::int64_t ld_dst, std::int64_t rows, std::int64_t columns) {
+  for (std::int64_t c = 0; c < columns; ++c)
+    for (std::int64_t r = 0; r < rows; ++r) dst[c * ld_dst + r] = src[r * ld_src + c];
+}
+
+}  // namespace
+
+void transpose_u8([[maybe_unused]] Isa isa, const std::uint8_t* src, std::int64_t ld_src, std::uint8_t* dst, std::int64_t ld_dst, std::int64_t rows,
                   std::int64_t columns) {
-  (void)isa;
+#if defined(NIBBLE_KERNELS_X86)
+  if (isa == Isa::kAvx512Vnni && has_vbmi() && rows == 3 && ld_dst == 3) {
+    std::int64_t c = 0;
+    for (; c + 64 <= columns; c += 64) interleave_3x64_avx512vbmi(src + c, ld_src, dst + c * 3);
+    return transpose_plain(src + c, ld_src, dst + c * 3, 3, 3, columns - c);
+  }
+#endif
   // Blocks of 16 x 16 keep both sides in the cache.
   constexpr std::int64_t kBlock = 16;
-  for (std::int64_t r0 = 0; r0 < rows; r0 += kBlock)
-    for (std::int64_t c0 = 0; c0 < columns; c0 += kBlock)
-      for (std::int64_t c = c0; c < std::min(c0 + kBlock, columns); ++c)
-        for (std::int64_t r = r0; r < std::min(r0 + kBlock, rows); ++r) dst[c * ld_dst + r] = src[r * ld_src + c];
+  for (std::int64_t r = 0; r < rows; r += kBlock)
+    for (std::int64_t c = 0; c < columns; c += kBlock) {
+      const std::int64_t height = std::min(kBlock, rows - r);
+      const std::int64_t width = std::min(kBlock, columns - c);
+#if defined(NIBBLE_KERNELS_X86)
+      if (isa != Isa::kReference && height == kBlock && width == kBlock) {
+        transpose_16x16_avx2(src + r * ld_src + c, ld_src, dst + c * ld_dst + r, ld_dst);
+        continue;
+      }
+#endif
+      transpose_plain(src + r * ld_src + c, ld_src, dst + c * ld_dst + r, ld_dst, height, width);
+    }
 }
 
 void nchw_to_nhwc(Isa isa, const std::uint8_t* src, std::int64_t batch, std::int64_t channels, std::int64_t pixels, std::uint8_t* dst,

@@ -88,30 +88,41 @@ class Pointers {
   bool fill_merged(const PixelRun& run) {
     bool at_end = false;
     const std::int64_t channels = s_.in_channels;
-    const std::int64_t padded_run = round_up(conv_.run, 4);
     for (std::int64_t kh = 0; kh < s_.kernel_h; ++kh) {
       const std::int64_t ih = run.oh * s_.stride_h + kh * s_.dilation_h - s_.pad_top;
       const bool inside = ih >= 0 && ih < call_.in_h;
       at_end = at_end || (inside && run.b == call_.batch - 1 && ih == call_.in_h - 1);
       const std::uint8_t** out = table_ + kh * kStride + run.first;
       const std::uint8_t* row = call_.src + (run.b * call_.in_h + (inside ? ih : 0)) * call_.in_w * call_.ld_src;
-      for (std::int64_t i = 0; i < run.ow_end - run.ow_begin; ++i) {
-        const std::int64_t iw = (run.ow_begin + i) * s_.stride_w - s_.pad_left;
-        if (!inside) {
-          out[i] = zeros_;
-        } else if (call_.ld_src == channels && iw >= 0 && iw + s_.kernel_w <= call_.in_w) {
-          out[i] = row + iw * call_.ld_src;
-        } else {
-          std::uint8_t* copy = copies_ + ((run.first + i) * conv_.taps + kh) * padded_run;
-          out[i] = copy;
-          for (std::int64_t kw = 0; kw < s_.kernel_w; ++kw) {
-            const bool valid = iw + kw >= 0 && iw + kw < call_.in_w;
-            for (std::int64_t c = 0; c < channels; ++c) copy[kw * channels + c] = valid ? row[(iw + kw) * call_.ld_src + c] : zx_;
-          }
-        }
+      const std::int64_t count = run.ow_end - run.ow_begin;
+      if (!inside) {
+        std::fill_n(out, count, zeros_);
+        continue;
       }
+      // The outputs whose taps all lie inside of the row: 0 <= iw <= in_w - KW.
+      const std::int64_t room = call_.in_w - s_.kernel_w + s_.pad_left;
+      const std::int64_t low = (s_.pad_left + s_.stride_w - 1) / s_.stride_w;
+      const std::int64_t high = room < 0 || call_.ld_src != channels ? 0 : room / s_.stride_w + 1;
+      const std::int64_t begin = std::clamp(low, run.ow_begin, run.ow_end) - run.ow_begin;
+      const std::int64_t end = std::clamp(high, begin + run.ow_begin, run.ow_end) - run.ow_begin;
+      for (std::int64_t i = 0; i < begin; ++i) out[i] = copy_of(run, i, kh, row);
+      const std::int64_t step = s_.stride_w * channels;
+      const std::uint8_t* p = row + ((run.ow_begin + begin) * s_.stride_w - s_.pad_left) * channels;
+      for (std::int64_t i = begin; i < end; ++i, p += step) out[i] = p;
+      for (std::int64_t i = end; i < count; ++i) out[i] = copy_of(run, i, kh, row);
     }
     return at_end;
+  }
+
+  const std::uint8_t* copy_of(const PixelRun& run, std::int64_t i, std::int64_t kh, const std::uint8_t* row) {
+    const std::int64_t channels = s_.in_channels;
+    const std::int64_t iw = (run.ow_begin + i) * s_.stride_w - s_.pad_left;
+    std::uint8_t* copy = copies_ + ((run.first + i) * conv_.taps + kh) * round_up(conv_.run, 4);
+    for (std::int64_t kw = 0; kw < s_.kernel_w; ++kw) {
+      const bool valid = iw + kw >= 0 && iw + kw < call_.in_w;
+      for (std::int64_t c = 0; c < channels; ++c) copy[kw * channels + c] = valid ? row[(iw + kw) * call_.ld_src + c] : zx_;
+    }
+    return copy;
   }
 
   const PackedConv& conv_;

@@ -44,16 +44,24 @@ struct Z {
   static NIBBLE_INLINE __m128i requantize(const std::int32_t* acc, const Requantize& r, std::int64_t c) {
     return requantize16(_mm512_loadu_si512(acc), r, c);
   }
+  template <bool kPlain>
   static NIBBLE_INLINE T finish(const T (&acc)[4], const T (&multiplier)[4], const Requantize& r) {
     const __m512 hi = _mm512_set1_ps(static_cast<float>(r.qmax - r.zero_point));
     T v[4];
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) v[j] = scale_float32(acc[j], _mm512_castsi512_ps(multiplier[j]), hi);
+    for (int j = 0; j < 4; ++j) {
+      if constexpr (kPlain) v[j] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc[j]), _mm512_castsi512_ps(multiplier[j])));
+      else v[j] = scale_float32(acc[j], _mm512_castsi512_ps(multiplier[j]), hi);
+    }
     const T zero_point = _mm512_set1_epi16(static_cast<short>(r.zero_point));
     const T low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
     const T high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
-    const T q = _mm512_max_epu8(_mm512_packus_epi16(low, high), _mm512_set1_epi8(static_cast<char>(r.qmin)));
-    return _mm512_min_epu8(q, _mm512_set1_epi8(static_cast<char>(r.qmax)));
+    T q = _mm512_packus_epi16(low, high);
+    if constexpr (!kPlain) {
+      q = _mm512_max_epu8(q, _mm512_set1_epi8(static_cast<char>(r.qmin)));
+      q = _mm512_min_epu8(q, _mm512_set1_epi8(static_cast<char>(r.qmax)));
+    }
+    return q;
   }
 };
 

@@ -53,7 +53,8 @@ __attribute__((noinline)) void finish_any(const DepthwiseRow& d, std::int64_t ow
 template <typename V>
 NIBBLE_INLINE void finish(const DepthwiseRow& d, const Shared<V>& shared, std::int64_t ow, const typename V::T (&acc)[4]) {
   if (shared.simple) {
-    V::store(d.dst + ow * d.ld_dst, V::finish(acc, shared.multiplier, d.requantize));
+    if (d.requantize.plain) V::store(d.dst + ow * d.ld_dst, V::template finish<true>(acc, shared.multiplier, d.requantize));
+    else V::store(d.dst + ow * d.ld_dst, V::template finish<false>(acc, shared.multiplier, d.requantize));
     return;
   }
   alignas(64) std::int32_t buffer[V::kChannels];

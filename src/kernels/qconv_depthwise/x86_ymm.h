@@ -44,6 +44,7 @@ struct Y {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16 + 4 * j), _mm256_extracti128_si256(v, 1));
   }
   static NIBBLE_INLINE __m128i requantize(const std::int32_t* acc, const Requantize& r, std::int64_t c) { return requantize_any(acc, r, c); }
+  template <bool kPlain>
   static NIBBLE_INLINE T finish(const T (&acc)[4], const T (&multiplier)[4], const Requantize& r) {
     const __m256 hi = _mm256_set1_ps(static_cast<float>(r.qmax - r.zero_point));
     T v[4];
@@ -78,6 +79,7 @@ struct X {
   static NIBBLE_INLINE T from_channels(const std::int32_t* p, int j) { return _mm_loadu_si128(reinterpret_cast<const T*>(p + 4 * j)); }
   static NIBBLE_INLINE void store_lanes(std::int32_t* p, int j, T v) { _mm_storeu_si128(reinterpret_cast<T*>(p + 4 * j), v); }
   static NIBBLE_INLINE __m128i requantize(const std::int32_t* acc, const Requantize& r, std::int64_t c) { return requantize_any(acc, r, c); }
+  template <bool kPlain>
   static NIBBLE_INLINE T finish(const T (&acc)[4], const T (&multiplier)[4], const Requantize& r) {
     const __m128 hi = _mm_set1_ps(static_cast<float>(r.qmax - r.zero_point));
     T v[4];

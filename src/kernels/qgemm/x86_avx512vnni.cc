@@ -55,6 +55,42 @@ __attribute__((noinline)) void finish(const QgemmTile& t, int mr, int np, std::i
   }
 }
 
+// Law float32 to bytes: narrowing twice with saturation clamps to [0, 255] around the added zero point, and leaves the dwords of the four lanes
+// transposed.
+template <bool kPlain, std::size_t MR, std::size_t NP>
+NIBBLE_INLINE void finish_float32(const QgemmTile& t, const __m512i (&acc)[MR][NP]) {
+  const Requantize& r = t.requantize;
+  const __m512 hi = _mm512_set1_ps(static_cast<float>(r.qmax - r.zero_point));
+  const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(r.zero_point));
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  const __mmask64 mask = ~0ULL >> (64 - t.columns);
+  __m512 multiplier[NP];
+#pragma GCC unroll 4
+  for (std::size_t p = 0; p < NP; ++p) multiplier[p] = _mm512_loadu_ps(r.multiplier + p * 16);
+  std::uint8_t* dst = t.dst;
+#pragma GCC unroll 16
+  for (std::size_t m = 0; m < MR; ++m) {
+    if (static_cast<std::int64_t>(m) >= t.valid_rows) break;
+    __m512i v[NP];
+#pragma GCC unroll 4
+    for (std::size_t p = 0; p < NP; ++p) {
+      if constexpr (kPlain) v[p] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc[m][p]), multiplier[p]));
+      else v[p] = scale_float32(acc[m][p], multiplier[p], hi);
+    }
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[NP > 1 ? 1 : 0]), zero_point);
+    __m512i high = low;
+    if constexpr (NP > 2) high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[NP > 3 ? 3 : 2]), zero_point);
+    __m512i q = _mm512_packus_epi16(low, high);
+    if constexpr (!kPlain) {
+      q = _mm512_max_epu8(q, _mm512_set1_epi8(static_cast<char>(r.qmin)));
+      q = _mm512_min_epu8(q, _mm512_set1_epi8(static_cast<char>(r.qmax)));
+    }
+    q = _mm512_permutexvar_epi32(order, q);
+    _mm512_mask_storeu_epi8(dst, mask, q);
+    dst += t.ld_dst;
+  }
+}
+
 template <std::size_t MR, std::size_t NP>
 NIBBLE_INLINE void tile(const QgemmTile& t) {
   __m512i acc[MR][NP];
@@ -107,33 +143,8 @@ NIBBLE_INLINE void tile(const QgemmTile& t) {
     return;
   }
 
-  // Law float32 to bytes: narrowing twice with saturation clamps to [0, 255] around the added zero point, and leaves the dwords of the four lanes
-  // transposed.
-  const Requantize& r = t.requantize;
-  const __m512 hi = _mm512_set1_ps(static_cast<float>(r.qmax - r.zero_point));
-  const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(r.zero_point));
-  const __m512i qmin = _mm512_set1_epi8(static_cast<char>(r.qmin));
-  const __m512i qmax = _mm512_set1_epi8(static_cast<char>(r.qmax));
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __mmask64 mask = ~0ULL >> (64 - t.columns);
-  __m512 multiplier[NP];
-#pragma GCC unroll 4
-  for (std::size_t p = 0; p < NP; ++p) multiplier[p] = _mm512_loadu_ps(r.multiplier + p * 16);
-  std::uint8_t* dst = t.dst;
-#pragma GCC unroll 16
-  for (std::size_t m = 0; m < MR; ++m) {
-    if (static_cast<std::int64_t>(m) >= t.valid_rows) break;
-    __m512i v[4];
-#pragma GCC unroll 4
-    for (std::size_t p = 0; p < 4; ++p) v[p] = p < NP ? scale_float32(acc[m][p < NP ? p : 0], multiplier[p < NP ? p : 0], hi) : v[0];
-    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
-    const __m512i high = NP > 2 ? _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point) : low;
-    __m512i q = _mm512_packus_epi16(low, high);
-    q = _mm512_min_epu8(_mm512_max_epu8(q, qmin), qmax);
-    q = _mm512_permutexvar_epi32(order, q);
-    _mm512_mask_storeu_epi8(dst, mask, q);
-    dst += t.ld_dst;
-  }
+  if (t.requantize.plain) finish_float32<true>(t, acc);
+  else finish_float32<false>(t, acc);
 }
 
 }  // namespace

@@ -27,6 +27,10 @@ void RequantizeTable::set_grid(const OutputGrid& grid) {
   view_.qmax = static_cast<std::int32_t>(grid.qmax);
 }
 
+void RequantizeTable::set_plain(std::size_t size) {
+  view_.plain = view_.qmin == 0 && view_.qmax == 255 && std::all_of(view_.multiplier, view_.multiplier + size, [](float m) { return m < 1.0F; });
+}
+
 RequantizeTable::RequantizeTable(std::span<const Requantizer> one, std::int64_t channels, const OutputGrid& grid) : channels_(channels) {
   const auto size = static_cast<std::size_t>(channels + kChannelSlack);
   const auto at = [&](std::size_t c) -> const Requantizer& { return one[one.size() == 1 ? 0 : std::min(c, one.size() - 1)]; };
@@ -36,6 +40,7 @@ RequantizeTable::RequantizeTable(std::span<const Requantizer> one, std::int64_t 
     auto* multiplier = reinterpret_cast<float*>(memory_.get());
     for (std::size_t c = 0; c < size; ++c) multiplier[c] = one.empty() ? 1.0F : at(c).multiplier;
     view_.multiplier = multiplier;
+    set_plain(size);
     return;
   }
   memory_ = allocate_aligned(static_cast<std::int64_t>(size * (sizeof(std::int32_t) + 1)));
@@ -58,6 +63,7 @@ RequantizeTable::RequantizeTable(std::span<const float> multipliers, std::int64_
   for (std::size_t c = 0; c < size; ++c)
     multiplier[c] = multipliers.empty() ? 1.0F : multipliers[multipliers.size() == 1 ? 0 : std::min(c, multipliers.size() - 1)];
   view_.multiplier = multiplier;
+  set_plain(size);
 }
 
 std::uint8_t requantize_one(const Requantize& r, std::int64_t acc, std::int64_t channel) {

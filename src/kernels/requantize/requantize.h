@@ -28,6 +28,7 @@ class RequantizeTable {
 
  private:
   void set_grid(const OutputGrid& grid);
+  void set_plain(std::size_t size);
   std::shared_ptr<std::byte> memory_;
   Requantize view_;
   std::int64_t channels_ = 0;

@@ -101,6 +101,33 @@ TEST_P(Elementwise, QuantizeAndDequantize) {
   }
 }
 
+// The division must be the correctly rounded one: values within a few units in the last place of every tie, many scales, also those with extreme
+// exponents and a mantissa of all ones.
+TEST_P(Elementwise, QuantizeAroundTies) {
+  Random random(38);
+  std::vector<float> src;
+  std::vector<std::uint8_t> dst;
+  for (int i = 0; i < 400; ++i) {
+    float scale = std::ldexp(random.real(1.0F, 2.0F), static_cast<int>(random.in(-20, 8)));
+    if (i % 20 == 0) scale = std::ldexp(random.real(1.0F, 2.0F), static_cast<int>(random.in(-126, 100)));
+    if (i % 20 == 1) scale = std::nextafter(std::ldexp(1.0F, static_cast<int>(random.in(-10, 10))), 0.0F);
+    if (i % 20 == 2) scale = 1e-45F;
+    const Grid8 grid{.scale = scale, .zero_point = static_cast<std::int32_t>(random.in(0, 255))};
+    src.clear();
+    for (int k = -260; k <= 260; ++k) {
+      float x = (static_cast<float>(k) + 0.5F) * scale;
+      for (int up = 0; up < 2; ++up) x = std::nextafter(x, -INFINITY);
+      for (int step = 0; step < 5; ++step) {
+        src.push_back(x);
+        x = std::nextafter(x, INFINITY);
+      }
+    }
+    dst.resize(src.size());
+    quantize_linear(GetParam(), grid, src.data(), dst.data(), static_cast<std::int64_t>(src.size()));
+    for (std::size_t at = 0; at < src.size(); ++at) ASSERT_EQ(dst[at], quantize(src[at], scale, grid.zero_point, 0, 255)) << src[at] << " / " << scale;
+  }
+}
+
 TEST_P(Elementwise, LayoutsWithQuantization) {
   Random random(34);
   for (const std::int64_t channels : {1, 3, 4, 16, 65})
