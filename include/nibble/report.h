@@ -2,12 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "nibble/calibrate.h"
 #include "nibble/dataset.h"
 #include "nibble/graph.h"
+#include "nibble/passes.h"
 #include "nibble/progress.h"
 #include "nibble/quantize.h"
 #include "nibble/runtime.h"
@@ -48,6 +53,23 @@ struct EvaluateResult {
 };
 // Classifier accuracy on the first output (its last or channel axis holds the classes).
 EvaluateResult evaluate(const Model& model, const Dataset& dataset, const EvaluateOptions& options, const Model* reference = nullptr);
+
+// How much a network suffers from these ranges: it is quantized with them, run in integers on the samples, and compared with the float network's first
+// output. The mean KL divergence in nats (noise / signal where the output is no row of scores). The ScoreFunction of choose_method(); float outputs
+// are kept between calls with the same dataset. Results do not depend on `threads`.
+class QuantizationLoss {
+ public:
+  // `graph` is canonical and must outlive this.
+  QuantizationLoss(const Graph& graph, QuantScheme scheme, const EvaluateOptions& options);
+  double operator()(const RangeTable& ranges, const Dataset& dataset);
+
+ private:
+  const Graph& graph_;
+  QuantScheme scheme_;
+  EvaluateOptions options_;
+  const Dataset* expected_of_ = nullptr;
+  std::vector<Tensor> expected_;
+};
 
 struct LayerCompare {
   std::string name;      // value name
@@ -97,5 +119,35 @@ struct InspectResult {
   std::vector<std::string> notes;  // symbolic axes taken as 1 for the MACs, float islands ...
 };
 InspectResult inspect(const Model& model);
+
+// One JSON object.
+std::string to_json(const InspectResult& result);
+std::string to_json(const EvaluateResult& result);
+std::string to_json(const CompareResult& result);
+std::string to_json(const BenchmarkResult& result);
+// Lines for a person, with a line feed after each.
+std::string to_text(const InspectResult& result);
+std::string to_text(const EvaluateResult& result);
+std::string to_text(const CompareResult& result);  // the most damaged layers first
+std::string to_text(const BenchmarkResult& result);
+
+// What `nibble quantize` did, for its --report.
+struct QuantizeReport {
+  std::string input, output;  // file names without folders
+  std::string method;         // of calibration
+  std::vector<MethodScore> ladder;  // if the method was chosen: what each candidate scored
+  QuantScheme scheme;
+  std::string format;         // "qdq", "qoperator"
+  std::string data, data_hash;
+  std::int64_t samples = 0;
+  std::vector<PassReport> passes;
+  std::int64_t float_bytes = 0, quantized_bytes = 0;
+  std::map<std::string, std::string> metadata;
+};
+std::string to_json(const QuantizeReport& report, const QuantizedGraph& model, const RangeTable& ranges);
+std::string to_text(const QuantizeReport& report, const QuantizedGraph& model);
+
+// Text into a temporary file beside `path`, renamed: a failure leaves an old file as it was. Throws Error{kIo, kInvalidArgument}.
+void write_text_file(const std::string& path, const std::string& text);
 
 }  // namespace nibble

@@ -1,10 +1,9 @@
-// A BatchNormalization that fold_batch_norm left behind (after a Concat, a pool, an Add, a layer with several readers) is a depthwise convolution with
+// A BatchNormalization that no layer can take (after a Concat, a pool, an Add, a layer with several readers) is a depthwise convolution with
 // a 1x1 window: that has an integer form, with a scale for each channel, which BatchNormalization itself has not. For matrices [N, C] it is a
 // Mul and an Add.
-#include "ops/op.h"
+#include "passes/convert_batch_norm.h"
+
 #include "passes/affine.h"
-#include "passes/pass_list.h"
-#include "passes/rewriter.h"
 
 namespace nibble {
 namespace {
@@ -51,27 +50,20 @@ void to_mul_add(Rewriter& rewriter, NodeId id, const Affine& affine, DataType dt
 
 }  // namespace
 
-void convert_batch_norm(Graph& graph, PassReport& report) {
-  const InferredGraph known = infer_types(graph);
-  Rewriter rewriter(graph, report);
-  const NodeId count = rewriter.node_count();
-  for (NodeId id = 0; id < count; ++id) {
-    if (!rewriter.is(id, "BatchNormalization")) continue;
-    const Node& node = rewriter.node(id);
-    const TensorType& in = known.types[static_cast<std::size_t>(node.inputs[0])];
-    Affine affine;
-    std::string why = read_batch_norm(rewriter, node, affine);
-    if (why.empty() && (!in.has_rank || in.dims.size() < 2)) why = "the rank of its input is unknown";
-    if (why.empty() && in.dims[1].known() && in.dims[1].size != static_cast<std::int64_t>(affine.a.size())) why = "its parameters do not fit its input";
-    if (!why.empty()) {
-      rewriter.declined(node.name, "BatchNormalization: {}", why);
-      continue;
-    }
-    const DataType dtype = rewriter.constant(node.inputs[1])->type();
-    if (in.dims.size() == 2) to_mul_add(rewriter, id, affine, dtype);
-    else to_depthwise(rewriter, id, affine, in.dims.size(), dtype);
+void convert_batch_norm(Rewriter& rewriter, const InferredGraph& known, NodeId id) {
+  const Node& node = rewriter.node(id);
+  const TensorType& in = known.types[static_cast<std::size_t>(node.inputs[0])];
+  Affine affine;
+  std::string why = read_batch_norm(rewriter, node, affine);
+  if (why.empty() && (!in.has_rank || in.dims.size() < 2)) why = "the rank of its input is unknown";
+  if (why.empty() && in.dims[1].known() && in.dims[1].size != static_cast<std::int64_t>(affine.a.size())) why = "its parameters do not fit its input";
+  if (!why.empty()) {
+    rewriter.declined(node.name, "BatchNormalization: {}", why);
+    return;
   }
-  rewriter.finish();
+  const DataType dtype = rewriter.constant(node.inputs[1])->type();
+  if (in.dims.size() == 2) to_mul_add(rewriter, id, affine, dtype);
+  else to_depthwise(rewriter, id, affine, in.dims.size(), dtype);
 }
 
 }  // namespace nibble

@@ -6,12 +6,14 @@
 //
 //   w'_c = a_c w_c,  bias'_c = a_c bias_c + b_c        (methods: "BN folding"; Jacob et al. 2018, section 3.2)
 //
-// computed in double and rounded once. It must come before any range is looked at: the weights that are quantized are the folded ones.
+// A BatchNormalization without such a layer becomes one (convert_batch_norm.h), which takes in what follows in its turn.
+// All is computed in double and rounded once. It must come before any range is looked at: the weights that are quantized are the folded ones.
 #include <algorithm>
 #include <cmath>
 
 #include "ops/op.h"
 #include "passes/affine.h"
+#include "passes/convert_batch_norm.h"
 #include "passes/pass_list.h"
 #include "passes/rewriter.h"
 
@@ -88,8 +90,9 @@ class Folder {
       if (!norm && rewriter_.constant(node.input(1 - side)) == nullptr) continue;  // a residual Add, not a tail
       const std::string why = fold(head, id, side);
       if (!why.empty()) rewriter_.declined(node.name, "{} after {} '{}': {}", node.op_type, rewriter_.node(head).op_type, rewriter_.node(head).name, why);
-      return;
+      if (!norm || why.empty()) return;
     }
+    if (norm) convert_batch_norm(rewriter_, known_, id);
   }
 
  private:

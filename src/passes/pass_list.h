@@ -13,7 +13,6 @@ void normalize_gemm(Graph& graph, PassReport& report);
 void reduce_mean_to_pool(Graph& graph, PassReport& report);
 void fold_pad(Graph& graph, PassReport& report);
 void fold_batch_norm(Graph& graph, PassReport& report);
-void convert_batch_norm(Graph& graph, PassReport& report);
 void fuse_activation(Graph& graph, PassReport& report);
 
 }  // namespace nibble

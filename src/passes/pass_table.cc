@@ -15,8 +15,7 @@ constexpr std::array kPasses = {
     PassInfo{"normalize_gemm", "Gemm loses transA, alpha and beta; MatMul and Add of a constant become Gemm", normalize_gemm},
     PassInfo{"reduce_mean_to_pool", "ReduceMean over all spatial axes becomes GlobalAveragePool", reduce_mean_to_pool},
     PassInfo{"fold_pad", "zero padding moves into the convolution or average pool that reads it", fold_pad},
-    PassInfo{"fold_batch_norm", "BatchNormalization and per-channel Mul, Div, Add, Sub move into the layer before them", fold_batch_norm},
-    PassInfo{"convert_batch_norm", "a BatchNormalization that no layer can take becomes a depthwise 1x1 convolution", convert_batch_norm},
+    PassInfo{"fold_batch_norm", "BatchNormalization and per-channel Mul, Div, Add, Sub move into the layer before them; a lone one becomes a depthwise 1x1 convolution", fold_batch_norm},
     PassInfo{"fuse_activation", "Relu and Clip become an attribute of the node before them", fuse_activation},
 };
 

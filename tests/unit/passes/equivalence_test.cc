@@ -28,7 +28,7 @@ Tensor random_tensor(const TensorType& type, std::mt19937& rng, std::int64_t bat
   return cast(tensor, type.dtype);
 }
 
-void expect_same(const Graph& before, const Graph& after, std::mt19937& rng, double tolerance) {
+void expect_same(const Graph& before, const Graph& after, std::mt19937& rng, double tolerance, std::int64_t batch) {
   ASSERT_EQ(before.inputs().size(), after.inputs().size());
   ASSERT_EQ(before.outputs().size(), after.outputs().size());
   std::vector<Tensor> inputs;
@@ -37,7 +37,7 @@ void expect_same(const Graph& before, const Graph& after, std::mt19937& rng, dou
     const Value& b = after.value(after.inputs()[i]);
     EXPECT_EQ(a.name, b.name);
     EXPECT_EQ(a.type, b.type);
-    inputs.push_back(random_tensor(a.type, rng, 2));
+    inputs.push_back(random_tensor(a.type, rng, batch));
   }
   const auto expected = Interpreter(before, {.threads = 1, .mode = ExecMode::kFast}).run(inputs);
   const auto found = Interpreter(after, {.threads = 1, .mode = ExecMode::kFast}).run(inputs);
@@ -133,7 +133,7 @@ TEST(PassesEquivalence, RandomNetworksComputeTheSame) {
     Graph after = before;
     canonicalize(after);
     std::mt19937 rng(seed);
-    expect_same(before, after, rng, kToleranceALayer * 10);
+    expect_same(before, after, rng, kToleranceALayer * 10, 2);
     if (HasFailure()) return;
     // Canonical means that there is nothing left to do.
     Graph again = after;
@@ -155,17 +155,14 @@ TEST_P(PassesOnAssets, ComputeTheSame) {
   if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is missing";
   const Graph before = import_onnx(path);
   Graph after = before;
-  const auto reports = canonicalize(after);
-  for (const PassReport& report : reports) {
-    for (const auto& item : report.declined) std::printf("%s declined %s: %s\n", report.pass.c_str(), item.node.c_str(), item.what.c_str());
-  }
+  canonicalize(after);
   for (const Node& node : after.nodes()) {
     EXPECT_NE(node.op_type, "BatchNormalization") << node.name;
     EXPECT_NE(node.op_type, "Identity") << node.name;
     EXPECT_NE(node.op_type, "Constant") << node.name;
   }
   std::mt19937 rng(7);
-  expect_same(before, after, rng, kToleranceALayer * 60);
+  expect_same(before, after, rng, kToleranceALayer * 60, 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, PassesOnAssets,

@@ -1,0 +1,70 @@
+#include <fmt/format.h>
+
+#include "command.h"
+#include "nibble/calibrate.h"
+#include "nibble/interpreter.h"
+#include "nibble/passes.h"
+#include "nibble/quantize.h"
+#include "nibble/runtime.h"
+
+namespace nibble::cli {
+namespace {
+
+std::string list_observers() {
+  std::string out;
+  for (const ObserverInfo& row : observer_table()) {
+    out += fmt::format("{:<16} {}\n", row.name, row.summary);
+    if (!row.options.empty()) out += fmt::format("{:<16}   options: {}\n", "", row.options);
+    if (!row.source.empty()) out += fmt::format("{:<16}   source:  {}\n", "", row.source);
+  }
+  return out;
+}
+
+std::string list_methods() {
+  std::string out;
+  for (const PassInfo& row : pass_table()) out += fmt::format("{:<22} pass: {}\n", row.name, row.summary);
+  for (const ObserverInfo& row : observer_table()) out += fmt::format("{:<22} calibration: {}\n", row.name, row.summary);
+  out += fmt::format("{:<22} calibration: several methods are tried on the calibration data, the best is taken (the default)\n", "auto");
+  return out;
+}
+
+std::string list_operators() {
+  std::string out;
+  for (const OpInfo& row : list_ops()) {
+    const std::string name = row.domain.empty() ? row.name : row.domain + ":" + row.name;
+    out += fmt::format("{:<34} {:<8}", name, row.integer ? "integer" : "float");
+    out += row.note.empty() ? "\n" : " " + row.note + "\n";
+  }
+  return out;
+}
+
+std::string list_kernel_names() {
+  std::string out = fmt::format("active ISA: {} (NIBBLE_FORCE_ISA overrides it)\n", active_isa());
+  for (const KernelInfo& row : list_kernels()) out += fmt::format("{:<44} {:<18} {:<12} {}\n", row.name, row.family, row.isa, row.usable ? "usable" : "not on this processor");
+  return out;
+}
+
+std::string list_target_names() {
+  std::string out;
+  for (const TargetInfo& row : list_targets()) out += fmt::format("{:<16} {}\n", row.name, row.summary);
+  return out;
+}
+
+}  // namespace
+
+void add_list(CLI::App& app, Context&) {
+  const auto what = std::make_shared<std::string>();
+  CLI::App& command = *app.add_subcommand("list", "List what nibble knows: observers, methods, ops, kernels, targets");
+  command.add_option("WHAT", *what, "observers, methods, ops, kernels or targets");
+  command.callback([what] {
+    if (what->empty()) throw UsageError("list what? observers, methods, ops, kernels or targets");
+    check_choice("list", *what, {"observers", "methods", "ops", "kernels", "targets"});
+    print(*what == "observers" ? list_observers()
+          : *what == "methods" ? list_methods()
+          : *what == "ops"     ? list_operators()
+          : *what == "kernels" ? list_kernel_names()
+                               : list_target_names());
+  });
+}
+
+}  // namespace nibble::cli

@@ -1,0 +1,170 @@
+// nibble quantize: a float model in, an integer model out. run_quantize() below is the whole story.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <sstream>
+
+#include "calibration_options.h"
+#include "command.h"
+#include "nibble/error.h"
+#include "nibble/onnx.h"
+#include "nibble/passes.h"
+#include "nibble/report.h"
+#include "scheme_options.h"
+
+namespace nibble::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string model, output, ranges, report;
+  DataOptions data;
+  std::string method = kAutoMethod;
+  SchemeOptions scheme;
+  int threads = 1;
+};
+
+// Small files that go with the model. Those written are put back as they were unless keep() is called.
+class Companions {
+ public:
+  ~Companions() {
+    if (kept_) return;
+    for (const auto& [path, old] : written_) {
+      std::error_code ignored;
+      try {
+        if (old) write_text_file(path, *old);
+        else fs::remove(path, ignored);
+      } catch (const Error&) {  // there is no more to be done
+      }
+    }
+  }
+  Companions() = default;
+  Companions(const Companions&) = delete;
+  Companions& operator=(const Companions&) = delete;
+
+  void write(const std::string& path, const std::string& text) {
+    std::optional<std::string> old;
+    if (std::ifstream file(path, std::ios::binary); file) {
+      std::stringstream bytes;
+      bytes << file.rdbuf();
+      old = bytes.str();
+    }
+    write_text_file(path, text);
+    written_.emplace_back(path, std::move(old));
+  }
+  void keep() { kept_ = true; }
+
+ private:
+  bool kept_ = false;
+  std::vector<std::pair<std::string, std::optional<std::string>>> written_;
+};
+
+// The command as it stands in the metadata: without what cannot change a bit of the model (where it is written, the report, the threads).
+std::string command_of_metadata(const std::string& command_line) {
+  static const std::regex kWithoutEffect(R"( (-o|--output|--report|--threads)[ =]\S+| -o\S+)");
+  return std::regex_replace(command_line, kWithoutEffect, "");
+}
+
+void warn_if_nothing_matches(const Graph& graph, const SchemeOptions& options, Progress& progress) {
+  for (const std::string& text : options.nodes_to_exclude) {
+    const std::regex regex(text);
+    bool found = false;
+    for (const Node& node : graph.nodes()) found = found || std::regex_match(node.name, regex);
+    if (!found) progress.warn(fmt::format("--nodes-to-exclude '{}' matches no node; `nibble inspect` shows the names", text));
+  }
+}
+
+void run_quantize(const Options& options, const std::string& command_line) {
+  Progress progress;
+  const QuantScheme scheme = make_scheme(options.scheme);
+  const QuantFormat format = make_format(options.scheme);
+  check_method(options.method);
+  if (options.data.data.empty() && options.ranges.empty()) throw UsageError("--data is required: the images or arrays to calibrate on (or --ranges FILE)");
+  check_output("-o", options.output, {options.model});
+  if (!options.report.empty()) check_output("--report", options.report, {options.model, options.output, options.ranges});
+
+  // Load; what is quantized already is refused: its float values are gone.
+  const Model model = load_model(options.model);
+  if (model.quantized)
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} is quantized already; quantize needs the float model it was made from", options.model));
+
+  // Beyond this point the graph is canonical: batch normalizations are folded, activations fused. Ranges are those of its values.
+  Graph graph = model.graph;
+  const std::vector<PassReport> passes = canonicalize(graph);
+  warn_if_nothing_matches(graph, options.scheme, progress);
+
+  QuantizeReport report{.input = base_name(options.model),
+                        .output = base_name(options.output),
+                        .method = {},
+                        .ladder = {},
+                        .scheme = scheme,
+                        .format = options.scheme.format,
+                        .data = {},
+                        .data_hash = {},
+                        .samples = 0,
+                        .passes = passes,
+                        .float_bytes = model.file_bytes,
+                        .quantized_bytes = 0,
+                        .metadata = {}};
+  const std::optional<PreprocessRecipe> recipe = find_recipe(options.data.preprocess, options.model);
+  RangeTable ranges;
+  if (!options.ranges.empty()) {
+    ranges = load_ranges(options.ranges);
+    report.data = "ranges of " + base_name(options.ranges);
+    progress.note(fmt::format("quantizing {} with the ranges of {}", base_name(options.model), options.ranges));
+  } else {
+    const std::shared_ptr<const Dataset> dataset = open_data(options.data, model.graph, options.model, progress);
+    report.data = dataset->description();
+    progress.note(fmt::format("quantizing {}: calibrating with {} on {}", base_name(options.model), options.method, dataset->description()));
+    ranges = calibrate_with(options.method, graph, dataset, scheme, {.seed = options.data.seed, .threads = options.threads}, progress, report.ladder);
+  }
+  for (const std::string& warning : ranges.warnings) progress.warn(warning);
+  report.method = ranges.method;
+  report.data_hash = ranges.data_hash;
+  report.samples = ranges.samples;
+
+  // Beyond this point every scale is known and no data is needed: the network is integers and the edges to the float world.
+  const QuantizedGraph quantized = quantize(graph, ranges, scheme);
+  for (const std::string& warning : quantized.warnings) progress.warn(warning);
+  if (progress.cancelled()) throw Error(ErrorCode::kInterrupted, "interrupted; nothing was written");
+
+  report.metadata = {{"version", NIBBLE_VERSION},
+                     {"command", command_of_metadata(command_line)},
+                     {"law", to_string(quantized.law)},
+                     {"scheme", to_json(scheme)},
+                     {"calibration_method", ranges.method},
+                     {"calibration_samples", std::to_string(ranges.samples)},
+                     {"data_hash", ranges.data_hash}};
+  const ExportOptions export_options{.format = format, .metadata = report.metadata};
+  report.quantized_bytes = static_cast<std::int64_t>(serialize_onnx(export_graph(quantized, export_options)).size());
+
+  // Beyond this point files appear. The small ones first: if the model cannot be written, they are taken back.
+  Companions companions;
+  if (recipe && !same_file(recipe_path_for(options.output), recipe_path_for(options.model)))
+    companions.write(recipe_path_for(options.output), to_json(*recipe));
+  if (!options.report.empty()) companions.write(options.report, to_json(report, quantized, ranges));
+  export_onnx(quantized, options.output, export_options, options.model);
+  companions.keep();
+  print(to_text(report, quantized) + fmt::format("wrote {}\n", options.output));
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app, Context& context) {
+  const auto options = std::make_shared<Options>();
+  CLI::App& command = *app.add_subcommand("quantize", "Turn a float model into an int8 model that runs here and in ONNX Runtime");
+  add_model_option(command, options->model, "MODEL", "the float model, an ONNX file")->required();
+  command.add_option("-o,--output", options->output, "where to write the quantized model; its preprocessing recipe goes beside it")->type_name("OUT.onnx")->required();
+  add_data_options(command, options->data, "calibrate on at most N samples, drawn with --seed, spread over the classes [all]");
+  command.add_option("--ranges", options->ranges, "ranges made by nibble calibrate, instead of --data")->type_name("FILE.json");
+  add_method_option(command, options->method, kAutoMethod);
+  add_threads_option(command, options->threads);
+  command.add_option("--report", options->report, "everything that was decided, layer by layer (JSON)")->type_name("FILE.json");
+  add_scheme_options(command, options->scheme);
+  command.callback([options, &context] { run_quantize(*options, context.command_line); });
+}
+
+}  // namespace nibble::cli
