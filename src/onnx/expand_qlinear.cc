@@ -180,11 +180,20 @@ class Expander {
       const auto other = params_.find(node.input(i));
       if (other == params_.end() || !same(other->second.scale, params.scale) || !same(other->second.zero_point, params.zero_point)) return;
     }
-    // A Pad of integers puts 0 around them, which is the real 0 only under a zero point of 0.
-    if (movement.fill && params.zero_point != kNoValue && to_int64s(*graph_.value(params.zero_point).constant)[0] != 0) return;
-    if (movement.fill && *movement.fill != 0.0F) return;
+    ValueId fill = kNoValue;
+    if (movement.fill) {
+      // What fills the integers is an integer: the real value is its dequantization.
+      const float scale = cast(*graph_.value(params.scale).constant, DataType::kFloat32).data<float>()[0];
+      const std::int64_t zero = params.zero_point == kNoValue ? 0 : to_int64s(*graph_.value(params.zero_point).constant)[0];
+      if (node.inputs.size() < 2) return;  // before opset 11 a Pad was for floats
+      fill = editor_.add_constant(node.name + "_fill", Tensor::scalar((*movement.fill - static_cast<float>(zero)) * scale));
+    }
     Node moved = node;
     for (std::size_t i = 0; i < movement.data_inputs; ++i) moved.inputs[i] = dequantize(node.inputs[i], params.scale, params.zero_point, 1);
+    if (fill != kNoValue) {
+      moved.inputs.resize(std::max<std::size_t>(3, moved.inputs.size()), kNoValue);
+      moved.inputs[2] = fill;
+    }
     editor_.remove_node(id);
     moved.outputs = {quantize_into(node.output(0), params.scale, params.zero_point)};
     editor_.add_node(std::move(moved));

@@ -6,7 +6,9 @@
 
 #include "base/fail.h"
 #include "ops/op.h"
+#include "onnx/qdq_nodes.h"
 #include "onnx/raise_opset.h"
+#include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
 
 namespace nibble {
@@ -118,18 +120,20 @@ void ExportBuilder::quantize_into(ValueId real, ValueId old) {
   const QuantParams& p = *params(old);
   if (!p.per_tensor())
     fail(ErrorCode::kUnsupported, "value '{}': activations with a scale for each channel cannot be written", name_of(old));
-  if (!grid_is_whole_type(p)) {
-    const float zero = static_cast<float>(p.zero_point[0]);
-    const ValueId low =
-        editor_.add_constant(name_of(old) + "_low", Tensor::scalar((static_cast<float>(p.qmin()) - zero) * p.scale[0]));
-    const ValueId high =
-        editor_.add_constant(name_of(old) + "_high", Tensor::scalar((static_cast<float>(p.qmax()) - zero) * p.scale[0]));
-    const ValueId clipped = fresh(name_of(old) + "_clipped");
-    add("Clip", name_of(old) + "_grid", {real, low, high}, {clipped});
-    real = clipped;
-  }
   const Parameters parameters_of_old = parameters(old);
   add("QuantizeLinear", name_of(old) + "_QuantizeLinear", {real, parameters_of_old.scale, parameters_of_old.zero_point}, {value(old)});
+}
+
+ValueId ExportBuilder::clipped_to_codes(ValueId real, ValueId old, std::int64_t low, std::int64_t high) {
+  const QuantParams& p = *params(old);
+  const auto bound = [&](const char* name, std::int64_t q) {
+    return editor_.add_constant(name_of(old) + name, Tensor::scalar(static_cast<float>(q - p.zero_point[0]) * p.scale[0]));
+  };
+  const ValueId lowest = bound("_low", low);
+  const ValueId highest = bound("_high", high);
+  const ValueId result = fresh(name_of(old) + "_clipped");
+  add("Clip", name_of(old) + "_Clip", {real, lowest, highest}, {result});
+  return result;
 }
 
 bool ExportBuilder::activation_needed(const Node& node) const {
@@ -161,10 +165,11 @@ ValueId ExportBuilder::activation(const Node& node, ValueId real) {
 void ExportBuilder::write_edge(const Node& node) {
   const ValueId from = node.input(0);
   const ValueId to = node.output(0);
-  if (node.op_type == "QuantizeLinear") {
-    quantize_into(value(from), to);
-  } else if (node.op_type == "Requantize") {
-    quantize_into(dequantized(from), to);
+  if (node.op_type == "QuantizeLinear" || node.op_type == "Requantize") {
+    ValueId real = node.op_type == "Requantize" ? dequantized(from) : value(from);
+    const QuantParams& p = *params(to);
+    if (!grid_is_whole_type(p)) real = clipped_to_codes(real, to, p.qmin(), p.qmax());
+    quantize_into(real, to);
   } else {
     const ValueId q = value(from);
     const Parameters p = parameters(from);
@@ -227,15 +232,23 @@ void ExportBuilder::write_integer_node_as_float(const Node& node) {
     if (params(output) == nullptr)
       fail(ErrorCode::kUnsupported, "node '{}' ({}): some of its outputs are integers and some are not", node.name, node.op_type);
     ValueId real = reals[i];
-    if (i == 0 && activation_needed(node)) {
+    const QuantParams& p = *params(output);
+    const bool active = i == 0 && activation_needed(node);
+    // What only moves codes of the same grid cannot leave it; what a Pad brings in can.
+    const float fill = movement_of(model_.graph, node).fill.value_or(0.0F);
+    const float low = static_cast<float>(p.qmin() - p.zero_point[0]) * p.scale[0];
+    const float high = static_cast<float>(p.qmax() - p.zero_point[0]) * p.scale[0];
+    const bool leaves_grid = !grid_is_whole_type(p) && (!is_tied(node) || fill < low || fill > high);
+    if (active || leaves_grid) {
       // Quantized twice, with the same parameters: the clamps commute, so the integers are those of one quantization, and a runtime that fuses the
       // op with the QuantizeLinear behind it still can.
-      const Parameters p = parameters(output);
+      const Parameters scale = parameters(output);
       const ValueId wide = fresh(name_of(output) + "_before_activation");
-      add("QuantizeLinear", node.name + "_QuantizeLinear", {real, p.scale, p.zero_point}, {wide});
+      add("QuantizeLinear", node.name + "_QuantizeLinear", {real, scale.scale, scale.zero_point}, {wide});
       const ValueId back = fresh(name_of(output) + "_before_activation_dequantized");
-      add("DequantizeLinear", node.name + "_DequantizeLinear", {wide, p.scale, p.zero_point}, {back});
-      real = activation(node, back);
+      add("DequantizeLinear", node.name + "_DequantizeLinear", {wide, scale.scale, scale.zero_point}, {back});
+      const OutputGrid grid = output_grid(p, node);
+      real = leaves_grid ? clipped_to_codes(back, output, grid.qmin, grid.qmax) : activation(node, back);
     }
     quantize_into(real, output);
   }

@@ -13,7 +13,7 @@ class ExportBuilder {
  public:
   explicit ExportBuilder(const QuantizedGraph& model);
 
-  // Writes every node: those that `write_integer_node` declines as DequantizeLinear, float op, QuantizeLinear.
+  // Writes every node: those that have no operator form as DequantizeLinear, float op, QuantizeLinear.
   void write_nodes(QuantFormat format);
   // The finished graph, at the lowest opset that holds all of its types.
   Graph finish(const ExportOptions& options);
@@ -32,8 +32,10 @@ class ExportBuilder {
   Parameters parameters(ValueId old);
   // A DequantizeLinear of its own for each use: ONNX Runtime fuses only those that have one reader.
   ValueId dequantized(ValueId old);
-  // QuantizeLinear into the value that stands for `old`, clipped first where its grid is smaller than its element type.
+  // QuantizeLinear into the value that stands for `old`.
   void quantize_into(ValueId real, ValueId old);
+  // A Clip to what the codes [low, high] of `old` stand for: QuantizeLinear itself clamps to its element type, which a grid may not fill.
+  ValueId clipped_to_codes(ValueId real, ValueId old, std::int64_t low, std::int64_t high);
 
   void write_edge(const Node& node);
   void write_float_node(const Node& node);

@@ -28,8 +28,8 @@ constexpr std::array kQLinear = {
 };
 
 // Ops that ONNX Runtime computes on 8-bit integers as on floats.
-constexpr std::array<std::string_view, 12> kOnIntegers = {"MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose",
-                                                          "Slice",   "Gather",  "Concat",  "Identity", "Split",    "Expand"};
+constexpr std::array<std::string_view, 14> kOnIntegers = {"MaxPool", "Reshape", "Flatten",  "Squeeze", "Unsqueeze", "Transpose", "Slice",
+                                                          "Gather",  "Concat",  "Identity", "Split",   "Expand",    "Resize",    "Pad"};
 
 bool eight_bits(const QuantParams& p) { return p.type.bit_width == 8 && !p.type.narrow_range; }
 
@@ -39,7 +39,6 @@ bool ExportBuilder::write_integer_node_as_operator(const Node& node) { return wr
 
 bool ExportBuilder::write_movement(const Node& node) {
   if (std::find(kOnIntegers.begin(), kOnIntegers.end(), node.op_type) == kOnIntegers.end() || node.has("activation")) return false;
-  // Before opset 12 a MaxPool was for floats only.
   for (const ValueId id : node.outputs) {
     if (id == kNoValue) continue;
     if (params(id) == nullptr || params(id)->type.bit_width != 8) return false;
@@ -47,6 +46,19 @@ bool ExportBuilder::write_movement(const Node& node) {
   Node written = node;
   for (ValueId& input : written.inputs) input = value(input);
   for (ValueId& output : written.outputs) output = value(output);
+  if (node.op_type == "Pad" && node.get_string("mode", "constant") == "constant") {
+    // What fills is a code here: that of the real value.
+    const QuantParams& p = *params(node.output(0));
+    float fill = 0.0F;
+    if (node.input(2) != kNoValue) {
+      if (!model_.graph.is_constant(node.input(2))) return false;
+      fill = cast(*model_.graph.value(node.input(2)).constant, DataType::kFloat32).data<float>()[0];
+    }
+    if (node.inputs.size() < 2) return false;  // the form before opset 11
+    written.inputs.resize(std::max<std::size_t>(3, written.inputs.size()), kNoValue);
+    written.inputs[2] =
+        editor_.add_constant(node.name + "_fill", cast(Tensor::scalar<std::int32_t>(quantize_scalar(fill, p)), storage_type(p.type)));
+  }
   editor_.add_node(std::move(written));
   return true;
 }

@@ -202,6 +202,54 @@ Movement movement_of(const Graph& graph, const Node& node) {
   return result;
 }
 
+std::optional<ActivationBounds> activation_bounds(const Graph& graph, const Node& node) {
+  if (!node.domain.empty()) return std::nullopt;
+  if (node.op_type == "Relu") return ActivationBounds{.low = 0.0F};
+  if (node.op_type != "Clip") return std::nullopt;
+  ActivationBounds bounds;
+  bounds.low = node.get_float("min", bounds.low);
+  bounds.high = node.get_float("max", bounds.high);
+  for (std::size_t i = 1; i <= 2; ++i) {
+    const ValueId id = node.input(i);
+    if (id == kNoValue) continue;
+    if (!graph.is_constant(id) || graph.value(id).constant->size() != 1) return std::nullopt;
+    (i == 1 ? bounds.low : bounds.high) = cast(*graph.value(id).constant, DataType::kFloat32).data<float>()[0];
+  }
+  if (std::isnan(bounds.low) || std::isnan(bounds.high) || bounds.low > bounds.high) return std::nullopt;
+  return bounds;
+}
+
+void merge_activations(Graph& graph) {
+  const auto consumers = graph.consumers();
+  // The only reader of a value that nothing else needs.
+  const auto only_reader = [&](ValueId id) -> NodeId {
+    if (id == kNoValue || graph.is_graph_output(id)) return kNoNode;
+    const auto& readers = consumers[static_cast<std::size_t>(id)];
+    return readers.size() == 1 ? readers[0] : kNoNode;
+  };
+  GraphEditor editor(graph);
+  for (NodeId n = 0; n < static_cast<NodeId>(graph.nodes().size()); ++n) {
+    const Node& quantizer = graph.node(n);
+    if (!is_quantize_linear(quantizer) || only_reader(quantizer.input(0)) == kNoNode) continue;
+    // Only where the node before can take the activation over.
+    const NodeId producer = graph.value(quantizer.input(0)).producer;
+    const OpDef* op = producer == kNoNode ? nullptr : find_op(graph.node(producer).domain, graph.node(producer).op_type);
+    if (op == nullptr || (op->rule != QuantRule::kCompute && op->rule != QuantRule::kArithmetic && op->rule != QuantRule::kUnaryTable)) continue;
+    const NodeId dequantizer = only_reader(quantizer.output(0));
+    if (dequantizer == kNoNode || !is_dequantize_linear(graph.node(dequantizer))) continue;
+    const NodeId activation = only_reader(graph.node(dequantizer).output(0));
+    if (activation == kNoNode || !activation_bounds(graph, graph.node(activation))) continue;
+    if (graph.node(activation).input(0) != graph.node(dequantizer).output(0)) continue;
+    const NodeId last = only_reader(graph.node(activation).output(0));
+    if (last == kNoNode || !is_quantize_linear(graph.node(last))) continue;
+    const auto params = read_params(graph, quantizer);
+    if (!params || !params->per_tensor() || read_params(graph, graph.node(dequantizer)) != params || read_params(graph, graph.node(last)) != params)
+      continue;
+    editor.set_input(activation, 0, quantizer.input(0));
+  }
+  editor.finish();
+}
+
 void pull_quantize_up(Graph& graph) {
   const auto consumers = graph.consumers();
   const auto single_use = [&](ValueId id) {

@@ -1,6 +1,7 @@
 // QuantizeLinear and DequantizeLinear as ONNX writes them: scale and zero point are inputs.
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <string_view>
 
@@ -30,6 +31,17 @@ void fold_constant_nodes(Graph& graph);
 // QLinearConv, QLinearMatMul, com.microsoft's QLinear* and QGemm as DequantizeLinear, float op, QuantizeLinear; ops that move integers directly (a
 // MaxPool between two QLinearConv ...) as the same op between DequantizeLinear and QuantizeLinear. Nodes with computed parameters stay.
 void expand_qlinear_ops(Graph& graph);
+
+// Bounds of a Relu or a Clip with constant bounds; nullopt for any other node.
+struct ActivationBounds {
+  float low = -std::numeric_limits<float>::infinity();
+  float high = std::numeric_limits<float>::infinity();
+};
+std::optional<ActivationBounds> activation_bounds(const Graph& graph, const Node& node);
+
+// x, QuantizeLinear, DequantizeLinear, Relu or Clip, QuantizeLinear of the same parameters -> without the first pair: Q(clip(DQ(Q(x)))) and
+// Q(clip(x)) are the same clamp of Q(x), since Q is monotone and Q(DQ(q)) = q.
+void merge_activations(Graph& graph);
 
 // Puts QuantizeLinear in front of ops that commute with it (Reshape, MaxPool ...), with the same parameters: the integers are the same, and the
 // node before can compute them directly.

@@ -34,31 +34,8 @@ constexpr double kSameScale = 1e-5;
 // Bits of activations and weights of integer nodes.
 constexpr int kWidestInteger = 8;
 
-// Bounds of a Relu or a Clip with constant bounds.
-struct Bounds {
-  float low = -std::numeric_limits<float>::infinity();
-  float high = std::numeric_limits<float>::infinity();
-};
-
-std::optional<Bounds> activation_bounds(const Graph& graph, const Node& node) {
-  if (!node.domain.empty()) return std::nullopt;
-  if (node.op_type == "Relu") return Bounds{.low = 0.0F};
-  if (node.op_type != "Clip") return std::nullopt;
-  Bounds bounds;
-  bounds.low = node.get_float("min", bounds.low);
-  bounds.high = node.get_float("max", bounds.high);
-  for (std::size_t i = 1; i <= 2; ++i) {
-    const ValueId id = node.input(i);
-    if (id == kNoValue) continue;
-    if (!graph.is_constant(id) || graph.value(id).constant->size() != 1) return std::nullopt;
-    (i == 1 ? bounds.low : bounds.high) = cast(*graph.value(id).constant, DataType::kFloat32).data<float>()[0];
-  }
-  if (std::isnan(bounds.low) || std::isnan(bounds.high) || bounds.low > bounds.high) return std::nullopt;
-  return bounds;
-}
-
 // True where rounding to the grid and clamping to [qmin, qmax] clips at these bounds already.
-bool implied_by_grid(const Bounds& bounds, const QuantParams& params) {
+bool implied_by_grid(const ActivationBounds& bounds, const QuantParams& params) {
   const auto q = [&](float x) { return quantize(x, params.scale[0], params.zero_point[0], params.qmin(), params.qmax()); };
   const bool low = bounds.low == -std::numeric_limits<float>::infinity() || q(bounds.low) <= params.qmin();
   const bool high = bounds.high == std::numeric_limits<float>::infinity() || q(bounds.high) >= params.qmax();
@@ -70,7 +47,7 @@ struct Target {
   QuantParams params;
   std::vector<NodeId> quantizers;
   NodeId activation = kNoNode;
-  Bounds bounds;
+  ActivationBounds bounds;
 };
 
 class Rebuilder {
@@ -521,6 +498,9 @@ class Rebuilder {
     const ValueId first_output = old_.node(target->quantizers[0]).output(0);
     const ValueId output = add_integers(old_.value(first_output).name, type, params);
     integer.outputs = {output};
+    for (std::size_t i = 0; i < integer.inputs.size(); ++i) {
+      if (i != bias && std::find(data.begin(), data.end(), i) == data.end()) integer.inputs[i] = real(integer.inputs[i]);
+    }
     if (node.input(bias) != kNoValue) integer.inputs[bias] = kNoValue;
     bool fits = node.op_type != "Gemm" || settle_gemm(node, integer, layer);
     if (fits) {
@@ -532,9 +512,6 @@ class Rebuilder {
       // The name goes back to the QuantizeLinear that will need it.
       editor_.rename_value(output, editor_.fresh_value_name(old_.value(first_output).name + "_dropped"));
       return false;
-    }
-    for (std::size_t i = 0; i < integer.inputs.size(); ++i) {
-      if (i != bias && std::find(data.begin(), data.end(), i) == data.end()) integer.inputs[i] = real(integer.inputs[i]);
     }
     if (target->activation != kNoNode) done_[at(target->activation)] = true;
     for (const NodeId n : target->quantizers) {
@@ -746,6 +723,7 @@ bool has_quantization(const Graph& graph) {
 QuantizedGraph quantized_from_onnx_graph(Graph graph) {
   fold_constant_nodes(graph);
   expand_qlinear_ops(graph);
+  merge_activations(graph);
   pull_quantize_up(graph);
   return Rebuilder(std::move(graph)).run();
 }

@@ -107,6 +107,36 @@ output y
   expect_same_as_float(graph, 0.03F);
 }
 
+TEST(QuantizedImport, ActivationsBetweenTwoEqualQuantizationsAreMerged) {
+  const Graph graph = parse(kHead + R"(qc = QuantizeLinear(c, sy, zx) name "qc"
+dc = DequantizeLinear(qc, sy, zx) name "dc"
+r = Relu(dc) name "relu"
+qy = QuantizeLinear(r, sy, zx) name "qy"
+y = DequantizeLinear(qy, sy, zx) name "dy"
+output y
+)");
+  const QuantizedGraph model = quantized_from_onnx_graph(graph);
+  EXPECT_EQ(ops_of(model), (Ops{"QuantizeLinear", "Conv", "DequantizeLinear"}));
+  EXPECT_EQ(model.graph.node(1).get_string("activation", ""), "Relu");
+  expect_same_as_float(graph, 0.03F);
+}
+
+TEST(QuantizedImport, ClipOfIntegers) {
+  const Graph graph = parse(R"(input x float32[2,3]
+const s float32[] = {0.1}
+const z uint8[] = {7}
+const low uint8[] = {5}
+const high uint8[] = {20}
+q = QuantizeLinear(x, s, z)
+c = Clip(q, low, high) name "clip"
+y = DequantizeLinear(c, s, z)
+output y
+)");
+  const QuantizedGraph model = quantized_from_onnx_graph(graph);
+  EXPECT_TRUE(layer(model, "clip").integer) << layer(model, "clip").reason;
+  expect_same_as_float(graph, 0.0F);
+}
+
 TEST(QuantizedImport, BiasesAreBroughtToTheAccumulatorsScale) {
   std::string text = kHead;
   text.replace(text.find("db = DequantizeLinear(b, sb) [axis=0] name \"db\""), 47, "const db float32[2] = {0.06, -0.08}");
