@@ -80,7 +80,7 @@ std::vector<Tensor> gemm(const EvalContext& ctx) {
   bool done = out.empty();
   if constexpr (std::is_same_v<T, float>) {
     if (!done && ctx.mode == ExecMode::kFast)
-      done = onednn_gemm(ta, tb, m, n, k, 1.0F, ctx.input(0).data<float>().data(), ctx.input(1).data<float>().data(), out.data());
+      done = onednn_gemm(ctx.pool, ta, tb, m, n, k, 1.0F, ctx.input(0).data<float>().data(), ctx.input(1).data<float>().data(), out.data());
   }
   if (!done) multiply<T>(ctx, m, n, k, ta, tb, out.data());
   const float alpha = node.get_float("alpha", 1.0F), beta = node.get_float("beta", 1.0F);

@@ -203,7 +203,7 @@ struct Interpreter::Impl {
     std::vector<Tensor> outputs = naming_node(node, [&] {
       if (layout == Layout::kFirstInput) return step.op->evaluate_nhwc(context);
       if (options.mode == ExecMode::kFast && step.op->elementwise && inputs.size() == 1 && inputs[0] != nullptr) {
-        if (auto y = nn::onednn_unary(node, *inputs[0])) return std::vector<Tensor>{std::move(*y)};
+        if (auto y = nn::onednn_unary(pool.get(), node, *inputs[0])) return std::vector<Tensor>{std::move(*y)};
       }
       return evaluate_node(context);
     });
@@ -225,7 +225,7 @@ struct Interpreter::Impl {
     const auto& ids = graph.inputs();
     if (inputs.size() != ids.size()) fail(ErrorCode::kInvalidData, "{} inputs were given, the model takes {}", inputs.size(), ids.size());
     release_all();  // a run that threw may have left some
-    const nn::OnednnThreads onednn_threads(options.threads);
+    const nn::OnednnThreads onednn_threads(1);
     for (std::size_t i = 0; i < ids.size(); ++i) {
       check_input(graph, ids[i], inputs[i]);
       values[index(ids[i])].plain = inputs[i];

@@ -14,10 +14,10 @@ void infer(InferContext& ctx) {
   infer_matmul_dims(ctx.node, *ctx.inputs[0], *ctx.inputs[1], ctx.outputs[0]);
 }
 
-bool multiply_fast(const MatMulGeometry& g, const float* a, const float* b, float* y) {
-  if (g.b_shared) return onednn_gemm(false, false, g.m * g.batches(), g.n, g.k, 1.0F, a, b, y);
+bool multiply_fast(ThreadPool* pool, const MatMulGeometry& g, const float* a, const float* b, float* y) {
+  if (g.b_shared) return onednn_gemm(pool, false, false, g.m * g.batches(), g.n, g.k, 1.0F, a, b, y);
   for (std::int64_t i = 0; i < g.batches(); ++i) {
-    if (!onednn_gemm(false, false, g.m, g.n, g.k, 1.0F, a + g.a_batch[at(i)] * g.m * g.k, b + g.b_batch[at(i)] * g.k * g.n, y + i * g.m * g.n))
+    if (!onednn_gemm(pool, false, false, g.m, g.n, g.k, 1.0F, a + g.a_batch[at(i)] * g.m * g.k, b + g.b_batch[at(i)] * g.k * g.n, y + i * g.m * g.n))
       return false;
   }
   return true;
@@ -31,7 +31,7 @@ Tensor product(const EvalContext& ctx) {
   const MatMulGeometry geometry = matmul_geometry(ctx.node, a.shape(), b.shape());
   Tensor y(a.type(), geometry.output);
   if constexpr (std::is_same_v<T, float>) {
-    if (ctx.mode == ExecMode::kFast && multiply_fast(geometry, a.data<float>().data(), b.data<float>().data(), y.mutable_data<float>().data())) return y;
+    if (ctx.mode == ExecMode::kFast && multiply_fast(ctx.pool, geometry, a.data<float>().data(), b.data<float>().data(), y.mutable_data<float>().data())) return y;
   }
   matmul<T>(ctx.pool, geometry, reinterpret_cast<const T*>(a.bytes()), reinterpret_cast<const T*>(b.bytes()),
             reinterpret_cast<T*>(y.mutable_bytes()));

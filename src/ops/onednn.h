@@ -15,13 +15,13 @@ namespace nibble::nn {
 std::optional<Tensor> onednn_conv_nhwc(const EvalContext& ctx, const ConvGeometry& geometry, const FusedActivation& activation);
 
 // Row-major y [m, n] = alpha * op(a) [m, k] * op(b) [k, n]. False: oneDNN declines.
-bool onednn_gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const float* a, const float* b,
-                 float* y);
+bool onednn_gemm(ThreadPool* pool, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const float* a,
+                 const float* b, float* y);
 
 // Sigmoid and Tanh of a float32 tensor in any layout (the C library's exp costs ten times as much). nullopt: another op or type, or oneDNN declines.
-std::optional<Tensor> onednn_unary(const Node& node, const Tensor& x);
+std::optional<Tensor> onednn_unary(ThreadPool* pool, const Node& node, const Tensor& x);
 
-// Sets oneDNN's threads (OpenMP's, of the calling thread) for its lifetime.
+// Sets oneDNN's threads (OpenMP's, of the calling thread) for its lifetime. Ours is always 1: the parts run on our own pool.
 class OnednnThreads {
  public:
   explicit OnednnThreads(int threads);

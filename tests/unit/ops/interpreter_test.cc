@@ -125,6 +125,10 @@ TEST(InterpreterModes, ConvolutionsAgree) {
     for (std::int64_t i = 0; i < a.size(); ++i)
       ASSERT_NEAR(a.data<float>()[static_cast<std::size_t>(i)], b.data<float>()[static_cast<std::size_t>(i)], tolerance(in * kh * kw)) << i;
     EXPECT_TRUE(bit_equal(b, threaded.run(std::vector<Tensor>{x})[0])) << "threads change the bits of the fixed order";
+    Interpreter fast_threaded(graph, {.threads = 3});
+    const Tensor c = fast_threaded.run(std::vector<Tensor>{x})[0];
+    for (std::int64_t i = 0; i < c.size(); ++i)
+      ASSERT_NEAR(c.data<float>()[static_cast<std::size_t>(i)], b.data<float>()[static_cast<std::size_t>(i)], tolerance(in * kh * kw)) << i;
     // One sample alone gives the bits it has in a batch.
     const std::int64_t half = x.size() / 2;
     const Tensor second = Tensor::from<float>({1, groups * in, height, width}, x.data<float>().subspan(static_cast<std::size_t>(half)));
@@ -134,6 +138,9 @@ TEST(InterpreterModes, ConvolutionsAgree) {
     const Tensor again = fast.run(std::vector<Tensor>{second})[0];
     for (std::int64_t i = 0; i < again.size(); ++i)
       ASSERT_NEAR(again.data<float>()[static_cast<std::size_t>(i)], alone.data<float>()[static_cast<std::size_t>(i)], tolerance(in * kh * kw)) << i;
+    const Tensor rows = fast_threaded.run(std::vector<Tensor>{second})[0];  // one sample: cut by rows
+    for (std::int64_t i = 0; i < rows.size(); ++i)
+      ASSERT_NEAR(rows.data<float>()[static_cast<std::size_t>(i)], alone.data<float>()[static_cast<std::size_t>(i)], tolerance(in * kh * kw)) << i;
   }
 }
 
@@ -147,7 +154,7 @@ TEST(InterpreterModes, ProductsAgreeAndAreBatchIndependent) {
             fmt::format("graph g\nopset ai.onnx 13\ninput x float32[n,{}]\ninput w float32[{},{}]\ny = MatMul(x, w) [activation=\"Relu\"]\nz = Gemm(x, w) [alpha=0.5]\noutput y\noutput z",
                         k, k, n),
             {{"w", random_tensor({k, n}, random)}});
-        Interpreter fast(graph), fixed(graph, {.mode = ExecMode::kFixedOrder});
+        Interpreter fast(graph, {.threads = 2}), fixed(graph, {.mode = ExecMode::kFixedOrder});
         const Tensor x = random_tensor({m, k}, random);
         const auto a = fast.run(std::vector<Tensor>{x}), b = fixed.run(std::vector<Tensor>{x});
         for (std::size_t o = 0; o < 2; ++o) {
