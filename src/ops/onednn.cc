@@ -27,6 +27,7 @@ struct Piece {
   std::int64_t source_offset = 0, result_offset = 0;  // in floats
   dnnl::convolution_forward::primitive_desc description = {};
   dnnl::convolution_forward primitive = {};
+  memory weights = {};
   memory scratchpad = {};
 };
 
@@ -34,8 +35,7 @@ struct ConvState : OpState {
   Shape source;  // the shape that the pieces were made for
   bool declined = false;
   std::vector<Piece> pieces;
-  memory weights;  // in oneDNN's order
-  bool weights_ready = false;
+  std::vector<memory> weights;  // in each order that a piece asked for
 };
 
 memory::dims spatial(const ConvGeometry& g, std::int64_t WindowAxis::* member, std::int64_t less = 0) {
@@ -78,7 +78,7 @@ std::vector<Piece> cut(const ConvGeometry& g, std::int64_t threads) {
   return pieces;
 }
 
-// `weights`: the order that another piece has chosen already, or any.
+// Each piece chooses its own order of the weights: one that another has chosen may leave it without a fast kernel.
 void prepare(Piece& piece, const memory::desc& weights, bool has_bias, const FusedActivation& activation) {
   const ConvGeometry& g = piece.geometry;
   const auto type = memory::data_type::f32;
@@ -118,25 +118,24 @@ std::optional<Tensor> onednn_conv_nhwc(const EvalContext& ctx, const ConvGeometr
     if (g.groups > 1) weight_dims.insert(weight_dims.begin(), g.groups);
     const auto type = memory::data_type::f32;
     if (state.source != x.shape()) {
-      const memory::desc before = state.weights_ready ? state.weights.get_desc() : memory::desc();
       state.source = x.shape();
       state.declined = false;
       state.pieces = cut(g, ctx.pool != nullptr ? ctx.pool->threads() : 1);
-      for (Piece& piece : state.pieces) {
-        const bool first = &piece == &state.pieces.front();
-        prepare(piece, first ? memory::desc(weight_dims, type, memory::format_tag::any) : state.pieces.front().description.weights_desc(), has_bias,
-                activation);
-      }
-      state.weights_ready = state.weights_ready && before == state.pieces.front().description.weights_desc();
+      for (Piece& piece : state.pieces) prepare(piece, memory::desc(weight_dims, type, memory::format_tag::any), has_bias, activation);
     }
-    if (!state.weights_ready) {
-      const memory::desc plain(weight_dims, type, g.groups > 1 ? memory::format_tag::goihw : memory::format_tag::oihw);
-      memory given(plain, engine(), unconst(w.bytes()));
-      state.weights = memory(state.pieces.front().description.weights_desc(), engine());
-      dnnl::stream stream(engine());
-      dnnl::reorder(given, state.weights).execute(stream, given, state.weights);
-      stream.wait();
-      state.weights_ready = ctx.constant_inputs.size() > 1 && ctx.constant_inputs[1];
+    if (ctx.constant_inputs.size() < 2 || !ctx.constant_inputs[1]) state.weights.clear();
+    memory given(memory::desc(weight_dims, type, g.groups > 1 ? memory::format_tag::goihw : memory::format_tag::oihw), engine(), unconst(w.bytes()));
+    for (Piece& piece : state.pieces) {
+      const memory::desc wanted = piece.description.weights_desc();
+      auto ready = std::find_if(state.weights.begin(), state.weights.end(), [&](const memory& m) { return m.get_desc() == wanted; });
+      if (ready == state.weights.end()) {
+        memory ordered(wanted, engine());
+        dnnl::stream stream(engine());
+        dnnl::reorder(given, ordered).execute(stream, given, ordered);
+        stream.wait();
+        ready = state.weights.insert(state.weights.end(), ordered);
+      }
+      piece.weights = *ready;
     }
     Tensor y(DataType::kFloat32, {g.batch, g.axes[0].out, g.axes[1].out, g.groups * g.group_out});
     const float* source = x.data<float>().data();
@@ -148,7 +147,7 @@ std::optional<Tensor> onednn_conv_nhwc(const EvalContext& ctx, const ConvGeometr
         const Piece& piece = state.pieces[static_cast<std::size_t>(i)];
         std::unordered_map<int, memory> arguments{
             {DNNL_ARG_SRC, memory(piece.description.src_desc(), engine(), unconst(source + piece.source_offset))},
-            {DNNL_ARG_WEIGHTS, state.weights},
+            {DNNL_ARG_WEIGHTS, piece.weights},
             {DNNL_ARG_DST, memory(piece.description.dst_desc(), engine(), result + piece.result_offset)},
             {DNNL_ARG_SCRATCHPAD, piece.scratchpad},
         };
@@ -160,7 +159,7 @@ std::optional<Tensor> onednn_conv_nhwc(const EvalContext& ctx, const ConvGeometr
     return y;
   } catch (const dnnl::error&) {
     state.declined = true;
-    state.weights_ready = false;
+    state.weights.clear();
     return std::nullopt;
   }
 }
