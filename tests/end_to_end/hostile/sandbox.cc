@@ -100,8 +100,8 @@ Sandbox::Sandbox() {
 
   // Data that is not.
   fs::create_directory(path_ / "empty_folder");
-  write_all(path_ / "broken_images/a/broken.png", "no picture");
-  write_all(path_ / "half_image/a/half.png", png.substr(0, png.size() / 2));
+  write_all(path_ / "broken_images/broken.png", "no picture");
+  write_all(path_ / "half_image/half.png", png.substr(0, png.size() / 2));
   const auto labelled = [&](const std::string& name, const std::string& csv) {
     write_all(path_ / name / "labels.csv", csv);
     write_all(path_ / name / "one.png", png);
