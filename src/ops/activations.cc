@@ -21,23 +21,33 @@ inline double erf_of(double x) { return std::erf(x); }
 
 struct ReluOp {
   template <typename T>
-  T operator()(T x) const { return x < T{0} ? T{0} : x; }
+  T operator()(T x) const {
+    return x < T{0} ? T{0} : x;
+  }
 };
 struct SigmoidOp {
   template <typename T>
-  T operator()(T x) const { return T{1} / (T{1} + exp_of(-x)); }
+  T operator()(T x) const {
+    return T{1} / (T{1} + exp_of(-x));
+  }
 };
 struct TanhOp {
   template <typename T>
-  T operator()(T x) const { return tanh_of(x); }
+  T operator()(T x) const {
+    return tanh_of(x);
+  }
 };
 struct SoftplusOp {  // log(1 + e^x), without overflow for large x
   template <typename T>
-  T operator()(T x) const { return x > T{0} ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
+  T operator()(T x) const {
+    return x > T{0} ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+  }
 };
 struct SoftsignOp {
   template <typename T>
-  T operator()(T x) const { return x / (T{1} + std::fabs(x)); }
+  T operator()(T x) const {
+    return x / (T{1} + std::fabs(x));
+  }
 };
 struct MishOp {  // x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2); beyond 20 the quotient is 1
   template <typename T>
@@ -60,13 +70,17 @@ struct LeakyReluOp {
   float alpha;
   static LeakyReluOp make(const Node& node) { return {node.get_float("alpha", 0.01F)}; }
   template <typename T>
-  T operator()(T x) const { return x < T{0} ? static_cast<T>(alpha) * x : x; }
+  T operator()(T x) const {
+    return x < T{0} ? static_cast<T>(alpha) * x : x;
+  }
 };
 struct EluOp {
   float alpha;
   static EluOp make(const Node& node) { return {node.get_float("alpha", 1.0F)}; }
   template <typename T>
-  T operator()(T x) const { return x < T{0} ? static_cast<T>(alpha) * std::expm1(x) : x; }
+  T operator()(T x) const {
+    return x < T{0} ? static_cast<T>(alpha) * std::expm1(x) : x;
+  }
 };
 struct CeluOp {
   float alpha;
@@ -76,7 +90,9 @@ struct CeluOp {
     return op;
   }
   template <typename T>
-  T operator()(T x) const { return x < T{0} ? static_cast<T>(alpha) * std::expm1(x / static_cast<T>(alpha)) : x; }
+  T operator()(T x) const {
+    return x < T{0} ? static_cast<T>(alpha) * std::expm1(x / static_cast<T>(alpha)) : x;
+  }
 };
 struct SeluOp {
   float alpha, gamma;
@@ -92,7 +108,9 @@ struct ThresholdedReluOp {
   float alpha;
   static ThresholdedReluOp make(const Node& node) { return {node.get_float("alpha", 1.0F)}; }
   template <typename T>
-  T operator()(T x) const { return x > static_cast<T>(alpha) ? x : T{0}; }
+  T operator()(T x) const {
+    return x > static_cast<T>(alpha) ? x : T{0};
+  }
 };
 struct HardSigmoidOp {
   float alpha, beta;
@@ -122,7 +140,9 @@ struct ShrinkOp {
 };
 struct GeluErfOp {
   template <typename T>
-  T operator()(T x) const { return T(0.5) * x * (T{1} + erf_of(x * T(0.5 * std::numbers::sqrt2))); }
+  T operator()(T x) const {
+    return T(0.5) * x * (T{1} + erf_of(x * T(0.5 * std::numbers::sqrt2)));
+  }
 };
 struct GeluTanhOp {
   template <typename T>
@@ -147,7 +167,8 @@ void infer_clip(InferContext& ctx) {
     const TensorType& bound = type_of(ctx, i);
     if (bound.dtype != DataType::kUndefined && x.dtype != DataType::kUndefined && bound.dtype != x.dtype)
       fail_node(ctx.node, "input {} is of type {}, the data of type {}", i, to_string(bound.dtype), to_string(x.dtype));
-    if (bound.fully_known() && element_count(bound.shape()) != 1) fail_node(ctx.node, "input {} is {}; a scalar is expected", i, to_string(bound));
+    if (bound.fully_known() && element_count(bound.shape()) != 1)
+      fail_node(ctx.node, "input {} is {}; a scalar is expected", i, to_string(bound));
   }
   set_output(ctx, 0, x);
 }

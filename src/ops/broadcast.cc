@@ -60,7 +60,8 @@ TensorType broadcast_types(const Node& node, const TensorType& a, const TensorTy
     const Dim db = i + b.dims.size() >= rank ? b.dims[i + b.dims.size() - rank] : dim(1);
     if (da.known() && db.known()) {
       if (da.size != db.size && da.size != 1 && db.size != 1)
-        fail_node(node, "shapes {} and {} do not broadcast: {} and {} differ and neither is 1", to_string(a), to_string(b), da.size, db.size);
+        fail_node(node, "shapes {} and {} do not broadcast: {} and {} differ and neither is 1", to_string(a), to_string(b), da.size,
+                  db.size);
       out.dims[i] = da.size == 1 ? db : da;
     } else if (da.known()) {
       out.dims[i] = da.size == 1 ? db : da;  // an unknown axis beside n > 1 can only be n or 1

@@ -29,7 +29,12 @@ std::vector<Tensor> evaluate_cast_like(const EvalContext& ctx) { return {cast(re
 
 constexpr OpDef kOps[] = {
     {.name = "Cast", .infer = infer_cast, .evaluate = evaluate_cast, .rule = QuantRule::kNotReal, .elementwise = true},
-    {.name = "CastLike", .min_inputs = 2, .max_inputs = 2, .infer = infer_cast_like, .evaluate = evaluate_cast_like, .rule = QuantRule::kNotReal},
+    {.name = "CastLike",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_cast_like,
+     .evaluate = evaluate_cast_like,
+     .rule = QuantRule::kNotReal},
 };
 
 }  // namespace

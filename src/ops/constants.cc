@@ -68,9 +68,7 @@ void infer_constant_of_shape(InferContext& ctx) {
 std::vector<Tensor> evaluate_constant_of_shape(const EvalContext& ctx) {
   const Tensor value = fill_value(ctx.node);
   Tensor result(value.type(), shape_value(ctx.node, required(ctx, 0)));
-  dispatch_width(ctx.node, value.type(), [&]<typename W>() {
-    std::fill_n(mutable_raw<W>(result), result.size(), raw<W>(value)[0]);
-  });
+  dispatch_width(ctx.node, value.type(), [&]<typename W>() { std::fill_n(mutable_raw<W>(result), result.size(), raw<W>(value)[0]); });
   return {std::move(result)};
 }
 
@@ -106,7 +104,8 @@ template <typename T>
 std::int64_t range_count(const Node& node, T start, T limit, T delta) {
   if (delta == T{0}) fail_node(node, "delta is 0");
   // Long double holds every int64 difference exactly.
-  const long double count = std::ceil((static_cast<long double>(limit) - static_cast<long double>(start)) / static_cast<long double>(delta));
+  const long double count =
+      std::ceil((static_cast<long double>(limit) - static_cast<long double>(start)) / static_cast<long double>(delta));
   if (!(count > 0)) {
     if (std::isnan(count)) fail_node(node, "start, limit or delta is NaN");
     return 0;
@@ -141,7 +140,8 @@ std::vector<Tensor> evaluate_range(const EvalContext& ctx) {
   const DataType type = required(ctx, 0).type();
   for (std::size_t i = 0; i < 3; ++i) {
     const Tensor& value = required(ctx, i);
-    if (value.type() != type) fail_node(ctx.node, "input {} is of type {}, the start of type {}", i, to_string(value.type()), to_string(type));
+    if (value.type() != type)
+      fail_node(ctx.node, "input {} is of type {}, the start of type {}", i, to_string(value.type()), to_string(type));
     if (value.size() != 1) fail_node(ctx.node, "input {} has shape {}; a scalar is expected", i, to_string(value.shape()));
   }
   return {dispatch_numbers(ctx.node, type, [&]<typename T>() {
@@ -159,10 +159,20 @@ std::vector<Tensor> evaluate_range(const EvalContext& ctx) {
 }
 
 constexpr OpDef kOps[] = {
-    {.name = "Constant", .min_inputs = 0, .max_inputs = 0, .infer = infer_constant, .evaluate = evaluate_constant, .rule = QuantRule::kNotReal},
+    {.name = "Constant",
+     .min_inputs = 0,
+     .max_inputs = 0,
+     .infer = infer_constant,
+     .evaluate = evaluate_constant,
+     .rule = QuantRule::kNotReal},
     {.name = "ConstantOfShape", .infer = infer_constant_of_shape, .evaluate = evaluate_constant_of_shape, .rule = QuantRule::kNotReal},
     {.name = "EyeLike", .infer = infer_eye_like, .evaluate = evaluate_eye_like, .rule = QuantRule::kNotReal},
-    {.name = "Range", .min_inputs = 3, .max_inputs = 3, .infer = infer_range, .evaluate = widened<evaluate_range>, .rule = QuantRule::kNotReal},
+    {.name = "Range",
+     .min_inputs = 3,
+     .max_inputs = 3,
+     .infer = infer_range,
+     .evaluate = widened<evaluate_range>,
+     .rule = QuantRule::kNotReal},
 };
 
 }  // namespace

@@ -58,7 +58,8 @@ Equation parse_equation(const Node& node, std::span<const std::size_t> ranks) {
   std::array<int, kLetters> uses{};
   for (std::size_t k = 0; k < terms.size(); ++k) {
     const std::size_t named = terms[k].labels.size() - (terms[k].ellipsis ? 1 : 0);
-    if (named > ranks[k] || (!terms[k].ellipsis && named != ranks[k])) fail_node(node, "the equation '{}' does not fit input {} of {} axes", text, k, ranks[k]);
+    if (named > ranks[k] || (!terms[k].ellipsis && named != ranks[k]))
+      fail_node(node, "the equation '{}' does not fit input {} of {} axes", text, k, ranks[k]);
     const std::size_t free = ranks[k] - named;
     widest = std::max(widest, free);
     std::vector<int> labels;
@@ -114,7 +115,8 @@ void infer_einsum(InferContext& ctx) {
     for (std::size_t k = 0; k < equation.inputs.size(); ++k) {
       for (std::size_t i = 0; i < equation.inputs[k].size(); ++i) {
         const Dim& d = type_of(ctx, k).dims[i];
-        if (equation.inputs[k][i] == label && d.size != 1) found = found.size == 1 ? d : merge_dims(ctx.node, found, d, "sizes of one label");
+        if (equation.inputs[k][i] == label && d.size != 1)
+          found = found.size == 1 ? d : merge_dims(ctx.node, found, d, "sizes of one label");
       }
     }
     out.dims.push_back(found);
@@ -164,12 +166,14 @@ std::vector<Tensor> evaluate_einsum(const EvalContext& ctx) {
   std::vector<std::size_t> ranks;
   for (std::size_t i = 0; i < ctx.inputs.size(); ++i) {
     const Tensor& x = required(ctx, i);
-    if (x.type() != ctx.input(0).type()) fail_node(ctx.node, "input {} is of type {}, the first of type {}", i, to_string(x.type()), to_string(ctx.input(0).type()));
+    if (x.type() != ctx.input(0).type())
+      fail_node(ctx.node, "input {} is of type {}, the first of type {}", i, to_string(x.type()), to_string(ctx.input(0).type()));
     ranks.push_back(x.shape().size());
   }
   const Equation equation = parse_equation(ctx.node, ranks);
   std::vector<Loop> loops;
-  for (const int label : equation.output) loops.push_back({.label = label, .size = 1, .strides = std::vector<std::int64_t>(ranks.size(), 0)});
+  for (const int label : equation.output)
+    loops.push_back({.label = label, .size = 1, .strides = std::vector<std::int64_t>(ranks.size(), 0)});
   const std::size_t outputs = loops.size();
   for (std::size_t k = 0; k < ranks.size(); ++k) {
     const Shape& shape = ctx.input(k).shape();
@@ -203,7 +207,10 @@ std::vector<Tensor> evaluate_einsum(const EvalContext& ctx) {
 }
 
 constexpr OpDef kOps[] = {
-    {.name = "Einsum", .max_inputs = -1, .infer = infer_einsum, .evaluate = widened<evaluate_einsum>,
+    {.name = "Einsum",
+     .max_inputs = -1,
+     .infer = infer_einsum,
+     .evaluate = widened<evaluate_einsum>,
      .note = "a general contraction; MatMul has the integer form"},
 };
 

@@ -15,15 +15,21 @@ namespace {
 // ---- functors: T, T -> result. Integers wrap around.
 struct AddOp {
   template <typename T>
-  T operator()(T a, T b) const { return wrapping(a, b, [](auto x, auto y) { return x + y; }); }
+  T operator()(T a, T b) const {
+    return wrapping(a, b, [](auto x, auto y) { return x + y; });
+  }
 };
 struct SubOp {
   template <typename T>
-  T operator()(T a, T b) const { return wrapping(a, b, [](auto x, auto y) { return x - y; }); }
+  T operator()(T a, T b) const {
+    return wrapping(a, b, [](auto x, auto y) { return x - y; });
+  }
 };
 struct MulOp {
   template <typename T>
-  T operator()(T a, T b) const { return wrapping(a, b, [](auto x, auto y) { return x * y; }); }
+  T operator()(T a, T b) const {
+    return wrapping(a, b, [](auto x, auto y) { return x * y; });
+  }
 };
 struct DivOp {  // integers: truncates; a zero divisor was refused before
   template <typename T>
@@ -60,27 +66,39 @@ struct ModOp {  // the sign of the divisor, as Python has it; integers only
 };
 struct PReluOp {
   template <typename T>
-  T operator()(T x, T slope) const { return x < T{0} ? MulOp{}(x, slope) : x; }
+  T operator()(T x, T slope) const {
+    return x < T{0} ? MulOp{}(x, slope) : x;
+  }
 };
 struct EqualOp {
   template <typename T>
-  bool operator()(T a, T b) const { return a == b; }
+  bool operator()(T a, T b) const {
+    return a == b;
+  }
 };
 struct GreaterOp {
   template <typename T>
-  bool operator()(T a, T b) const { return a > b; }
+  bool operator()(T a, T b) const {
+    return a > b;
+  }
 };
 struct GreaterOrEqualOp {
   template <typename T>
-  bool operator()(T a, T b) const { return a >= b; }
+  bool operator()(T a, T b) const {
+    return a >= b;
+  }
 };
 struct LessOp {
   template <typename T>
-  bool operator()(T a, T b) const { return a < b; }
+  bool operator()(T a, T b) const {
+    return a < b;
+  }
 };
 struct LessOrEqualOp {
   template <typename T>
-  bool operator()(T a, T b) const { return a <= b; }
+  bool operator()(T a, T b) const {
+    return a <= b;
+  }
 };
 struct AndOp {
   bool operator()(bool a, bool b) const { return a && b; }
@@ -93,15 +111,21 @@ struct XorOp {
 };
 struct BitAndOp {
   template <typename T>
-  T operator()(T a, T b) const { return static_cast<T>(a & b); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(a & b);
+  }
 };
 struct BitOrOp {
   template <typename T>
-  T operator()(T a, T b) const { return static_cast<T>(a | b); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(a | b);
+  }
 };
 struct BitXorOp {
   template <typename T>
-  T operator()(T a, T b) const { return static_cast<T>(a ^ b); }
+  T operator()(T a, T b) const {
+    return static_cast<T>(a ^ b);
+  }
 };
 struct ShiftLeftOp {  // shifting by the width or more leaves nothing
   template <typename T>
@@ -111,7 +135,9 @@ struct ShiftLeftOp {  // shifting by the width or more leaves nothing
 };
 struct ShiftRightOp {
   template <typename T>
-  T operator()(T a, T b) const { return static_cast<std::uint64_t>(b) >= sizeof(T) * 8 ? T{0} : static_cast<T>(a >> b); }
+  T operator()(T a, T b) const {
+    return static_cast<std::uint64_t>(b) >= sizeof(T) * 8 ? T{0} : static_cast<T>(a >> b);
+  }
 };
 
 // ---- inference
@@ -273,29 +299,51 @@ std::vector<Tensor> evaluate_pow(const EvalContext& ctx) {
     }
     const Tensor wide_base = cast(base, DataType::kFloat64);
     const Tensor wide = cast(exponent, DataType::kFloat64);
-    return cast(broadcast_binary<double, double, double>(ctx, wide_base, wide, [](double x, double y) { return std::pow(x, y); }), base.type());
+    return cast(broadcast_binary<double, double, double>(ctx, wide_base, wide, [](double x, double y) { return std::pow(x, y); }),
+                base.type());
   })};
 }
 
 template <typename F>
 constexpr OpDef arithmetic_op(std::string_view name, QuantRule rule, std::string_view note = "") {
-  return {.name = name, .min_inputs = 2, .max_inputs = 2, .infer = infer_binary<kNumberTypes, Result::kSame>,
-          .evaluate = widened<evaluate_arithmetic<F>>, .rule = rule, .note = note, .elementwise = true};
+  return {.name = name,
+          .min_inputs = 2,
+          .max_inputs = 2,
+          .infer = infer_binary<kNumberTypes, Result::kSame>,
+          .evaluate = widened<evaluate_arithmetic<F>>,
+          .rule = rule,
+          .note = note,
+          .elementwise = true};
 }
 template <typename F, TypeSet kTypes>
 constexpr OpDef comparison_op(std::string_view name) {
-  return {.name = name, .min_inputs = 2, .max_inputs = 2, .infer = infer_binary<kTypes, Result::kBool>,
-          .evaluate = widened<evaluate_comparison<F, kTypes>>, .rule = QuantRule::kNotReal, .elementwise = true};
+  return {.name = name,
+          .min_inputs = 2,
+          .max_inputs = 2,
+          .infer = infer_binary<kTypes, Result::kBool>,
+          .evaluate = widened<evaluate_comparison<F, kTypes>>,
+          .rule = QuantRule::kNotReal,
+          .elementwise = true};
 }
 template <typename F>
 constexpr OpDef logic_op(std::string_view name) {
-  return {.name = name, .min_inputs = 2, .max_inputs = 2, .infer = infer_binary<kBoolType, Result::kBool>, .evaluate = evaluate_logic<F>,
-          .rule = QuantRule::kNotReal, .elementwise = true};
+  return {.name = name,
+          .min_inputs = 2,
+          .max_inputs = 2,
+          .infer = infer_binary<kBoolType, Result::kBool>,
+          .evaluate = evaluate_logic<F>,
+          .rule = QuantRule::kNotReal,
+          .elementwise = true};
 }
 template <typename F>
 constexpr OpDef bits_op(std::string_view name) {
-  return {.name = name, .min_inputs = 2, .max_inputs = 2, .infer = infer_binary<kIntegerTypes, Result::kSame>, .evaluate = evaluate_bits<F>,
-          .rule = QuantRule::kNotReal, .elementwise = true};
+  return {.name = name,
+          .min_inputs = 2,
+          .max_inputs = 2,
+          .infer = infer_binary<kIntegerTypes, Result::kSame>,
+          .evaluate = evaluate_bits<F>,
+          .rule = QuantRule::kNotReal,
+          .elementwise = true};
 }
 
 constexpr OpDef kOps[] = {
@@ -303,12 +351,27 @@ constexpr OpDef kOps[] = {
     arithmetic_op<SubOp>("Sub", QuantRule::kArithmetic),
     arithmetic_op<MulOp>("Mul", QuantRule::kArithmetic),
     arithmetic_op<DivOp>("Div", QuantRule::kFloat, "a quotient has no bounded range on a grid that holds 0"),
-    {.name = "Mod", .min_inputs = 2, .max_inputs = 2, .infer = infer_binary<kNumberTypes, Result::kSame>, .evaluate = widened<evaluate_mod>,
-     .note = "a remainder is not continuous", .elementwise = true},
-    {.name = "Pow", .min_inputs = 2, .max_inputs = 2, .infer = infer_pow, .evaluate = widened<evaluate_pow>,
-     .note = "a function of two real inputs", .elementwise = true},
-    {.name = "PRelu", .min_inputs = 2, .max_inputs = 2, .infer = infer_binary<kNumberTypes, Result::kSame>, .evaluate = widened<evaluate_prelu>,
-     .note = "its slope differs by channel, so one table does not serve", .elementwise = true},
+    {.name = "Mod",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_binary<kNumberTypes, Result::kSame>,
+     .evaluate = widened<evaluate_mod>,
+     .note = "a remainder is not continuous",
+     .elementwise = true},
+    {.name = "Pow",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_pow,
+     .evaluate = widened<evaluate_pow>,
+     .note = "a function of two real inputs",
+     .elementwise = true},
+    {.name = "PRelu",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_binary<kNumberTypes, Result::kSame>,
+     .evaluate = widened<evaluate_prelu>,
+     .note = "its slope differs by channel, so one table does not serve",
+     .elementwise = true},
     comparison_op<EqualOp, kNumberTypes | kBoolType>("Equal"),
     comparison_op<GreaterOp, kNumberTypes>("Greater"),
     comparison_op<GreaterOrEqualOp, kNumberTypes>("GreaterOrEqual"),
@@ -320,8 +383,13 @@ constexpr OpDef kOps[] = {
     bits_op<BitAndOp>("BitwiseAnd"),
     bits_op<BitOrOp>("BitwiseOr"),
     bits_op<BitXorOp>("BitwiseXor"),
-    {.name = "BitShift", .min_inputs = 2, .max_inputs = 2, .infer = infer_binary<kUnsignedTypes, Result::kSame>, .evaluate = evaluate_shift,
-     .rule = QuantRule::kNotReal, .elementwise = true},
+    {.name = "BitShift",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_binary<kUnsignedTypes, Result::kSame>,
+     .evaluate = evaluate_shift,
+     .rule = QuantRule::kNotReal,
+     .elementwise = true},
 };
 
 }  // namespace

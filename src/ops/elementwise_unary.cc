@@ -10,10 +10,12 @@
 namespace nibble {
 namespace {
 
-#define NIBBLE_FLOAT_FUNCTION(Name, expression)       \
-  struct Name {                                       \
-    template <typename T>                             \
-    T operator()(T x) const { return (expression); }  \
+#define NIBBLE_FLOAT_FUNCTION(Name, expression) \
+  struct Name {                                 \
+    template <typename T>                       \
+    T operator()(T x) const {                   \
+      return (expression);                      \
+    }                                           \
   }
 NIBBLE_FLOAT_FUNCTION(CeilOp, std::ceil(x));
 NIBBLE_FLOAT_FUNCTION(FloorOp, std::floor(x));
@@ -114,9 +116,8 @@ std::vector<Tensor> evaluate_not(const EvalContext& ctx) {
 
 std::vector<Tensor> evaluate_bitwise_not(const EvalContext& ctx) {
   const Tensor& x = required(ctx, 0);
-  return {dispatch_integers(ctx.node, x.type(), [&]<typename T>() {
-    return map_elements<T, T>(ctx, x, [](T v) { return static_cast<T>(~v); });
-  })};
+  return {dispatch_integers(ctx.node, x.type(),
+                            [&]<typename T>() { return map_elements<T, T>(ctx, x, [](T v) { return static_cast<T>(~v); }); })};
 }
 
 constexpr auto kTable = QuantRule::kUnaryTable;
@@ -146,10 +147,22 @@ constexpr OpDef kOps[] = {
     float_unary<AsinhOp>("Asinh", kTable),
     float_unary<AcoshOp>("Acosh", kFloat, kPartial),
     float_unary<AtanhOp>("Atanh", kFloat, kPartial),
-    {.name = "IsNaN", .infer = infer_test<kFloatTypes>, .evaluate = widened<evaluate_is_nan>, .rule = QuantRule::kNotReal, .elementwise = true},
-    {.name = "IsInf", .infer = infer_test<kFloatTypes>, .evaluate = widened<evaluate_is_inf>, .rule = QuantRule::kNotReal, .elementwise = true},
+    {.name = "IsNaN",
+     .infer = infer_test<kFloatTypes>,
+     .evaluate = widened<evaluate_is_nan>,
+     .rule = QuantRule::kNotReal,
+     .elementwise = true},
+    {.name = "IsInf",
+     .infer = infer_test<kFloatTypes>,
+     .evaluate = widened<evaluate_is_inf>,
+     .rule = QuantRule::kNotReal,
+     .elementwise = true},
     {.name = "Not", .infer = infer_test<kBoolType>, .evaluate = evaluate_not, .rule = QuantRule::kNotReal, .elementwise = true},
-    {.name = "BitwiseNot", .infer = infer_unary<kIntegerTypes>, .evaluate = evaluate_bitwise_not, .rule = QuantRule::kNotReal, .elementwise = true},
+    {.name = "BitwiseNot",
+     .infer = infer_unary<kIntegerTypes>,
+     .evaluate = evaluate_bitwise_not,
+     .rule = QuantRule::kNotReal,
+     .elementwise = true},
 };
 
 }  // namespace

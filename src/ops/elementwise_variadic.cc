@@ -10,15 +10,21 @@ namespace {
 // A NaN on either side wins, as NumPy has it.
 struct MaxOp {
   template <typename T>
-  T operator()(T a, T b) const { return a > b || a != a ? a : b; }
+  T operator()(T a, T b) const {
+    return a > b || a != a ? a : b;
+  }
 };
 struct MinOp {
   template <typename T>
-  T operator()(T a, T b) const { return a < b || a != a ? a : b; }
+  T operator()(T a, T b) const {
+    return a < b || a != a ? a : b;
+  }
 };
 struct SumOp {
   template <typename T>
-  T operator()(T a, T b) const { return a + b; }
+  T operator()(T a, T b) const {
+    return a + b;
+  }
 };
 
 template <TypeSet kTypes>
@@ -29,7 +35,8 @@ void infer_variadic(InferContext& ctx) {
     const TensorType& next = type_of(ctx, i);
     check_type(ctx.node, i, next.dtype, kTypes);
     if (type.dtype != next.dtype && type.dtype != DataType::kUndefined && next.dtype != DataType::kUndefined)
-      fail_node(ctx.node, "inputs 0 and {} are of types {} and {}; they must be of one type", i, to_string(type.dtype), to_string(next.dtype));
+      fail_node(ctx.node, "inputs 0 and {} are of types {} and {}; they must be of one type", i, to_string(type.dtype),
+                to_string(next.dtype));
     type = broadcast_types(ctx.node, type, next, type.dtype == DataType::kUndefined ? next.dtype : type.dtype);
   }
   set_output(ctx, 0, std::move(type));
@@ -42,7 +49,8 @@ Tensor fold(const EvalContext& ctx) {
   for (std::size_t i = 1; i < ctx.inputs.size(); ++i) {
     const Tensor& next = required(ctx, i);
     if (next.type() != result.type())
-      fail_node(ctx.node, "inputs 0 and {} are of types {} and {}; they must be of one type", i, to_string(result.type()), to_string(next.type()));
+      fail_node(ctx.node, "inputs 0 and {} are of types {} and {}; they must be of one type", i, to_string(result.type()),
+                to_string(next.type()));
     const auto step = [&]<typename T>() { return broadcast_binary<T, T, T>(ctx, result, next, F{}); };
     if constexpr (std::is_same_v<F, SumOp>) {
       result = dispatch_floats(ctx.node, result.type(), step);
@@ -93,23 +101,45 @@ std::vector<Tensor> evaluate_where(const EvalContext& ctx) {
     const W* py = raw<W>(y);
     W* out = mutable_raw<W>(result);
     for_each_run(plan, ctx.pool, [&](std::int64_t at, const auto& in, const auto& steps, std::int64_t count) {
-      for (std::int64_t i = 0; i < count; ++i) out[at + i] = pick[in[0] + i * steps[0]] ? px[in[1] + i * steps[1]] : py[in[2] + i * steps[2]];
+      for (std::int64_t i = 0; i < count; ++i)
+        out[at + i] = pick[in[0] + i * steps[0]] ? px[in[1] + i * steps[1]] : py[in[2] + i * steps[2]];
     });
   });
   return {std::move(result)};
 }
 
 constexpr OpDef kOps[] = {
-    {.name = "Max", .max_inputs = -1, .infer = infer_variadic<kNumberTypes>, .evaluate = widened<evaluate_fold<MaxOp, kNumberTypes>>,
-     .note = "a function of several real inputs", .elementwise = true},
-    {.name = "Min", .max_inputs = -1, .infer = infer_variadic<kNumberTypes>, .evaluate = widened<evaluate_fold<MinOp, kNumberTypes>>,
-     .note = "a function of several real inputs", .elementwise = true},
-    {.name = "Sum", .max_inputs = -1, .infer = infer_variadic<kFloatTypes>, .evaluate = widened<evaluate_fold<SumOp, kFloatTypes>>,
-     .note = "any number of inputs; two of them are an Add", .elementwise = true},
-    {.name = "Mean", .max_inputs = -1, .infer = infer_variadic<kFloatTypes>, .evaluate = widened<evaluate_mean>,
-     .note = "any number of inputs", .elementwise = true},
-    {.name = "Where", .min_inputs = 3, .max_inputs = 3, .infer = infer_where, .evaluate = evaluate_where,
-     .note = "picks between two inputs that each have a range", .elementwise = true},
+    {.name = "Max",
+     .max_inputs = -1,
+     .infer = infer_variadic<kNumberTypes>,
+     .evaluate = widened<evaluate_fold<MaxOp, kNumberTypes>>,
+     .note = "a function of several real inputs",
+     .elementwise = true},
+    {.name = "Min",
+     .max_inputs = -1,
+     .infer = infer_variadic<kNumberTypes>,
+     .evaluate = widened<evaluate_fold<MinOp, kNumberTypes>>,
+     .note = "a function of several real inputs",
+     .elementwise = true},
+    {.name = "Sum",
+     .max_inputs = -1,
+     .infer = infer_variadic<kFloatTypes>,
+     .evaluate = widened<evaluate_fold<SumOp, kFloatTypes>>,
+     .note = "any number of inputs; two of them are an Add",
+     .elementwise = true},
+    {.name = "Mean",
+     .max_inputs = -1,
+     .infer = infer_variadic<kFloatTypes>,
+     .evaluate = widened<evaluate_mean>,
+     .note = "any number of inputs",
+     .elementwise = true},
+    {.name = "Where",
+     .min_inputs = 3,
+     .max_inputs = 3,
+     .infer = infer_where,
+     .evaluate = evaluate_where,
+     .note = "picks between two inputs that each have a range",
+     .elementwise = true},
 };
 
 }  // namespace

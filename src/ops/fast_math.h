@@ -52,8 +52,8 @@ inline float fast_tanh(float x) {
   return s < 0.0625F ? near : far;
 }
 
-// erf within 1.5e-7, relative near 0: x times a polynomial of x^2 below 1, 1 - e^p(|x|) above; least squares fits at Chebyshev nodes of erf(x)/x on
-// [0, 1] and of log(erfc(x)) on [0.95, 4].
+// erf within 1.5e-7, relative near 0: x times a polynomial of x^2 below 1, 1 - e^p(|x|) above; least squares fits at Chebyshev nodes of
+// erf(x)/x on [0, 1] and of log(erfc(x)) on [0.95, 4].
 inline float fast_erf(float x) {
   const float s = x * x;
   float near = 7.8824974e-05F;

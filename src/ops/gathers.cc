@@ -17,7 +17,8 @@ void infer_gather(InferContext& ctx) {
     set_output(ctx, 0, unknown_rank(x.dtype));
     return;
   }
-  const auto axis = static_cast<std::size_t>(normalize_axis(ctx.node, ctx.node.get_int("axis", 0), static_cast<std::int64_t>(x.dims.size())));
+  const auto axis =
+      static_cast<std::size_t>(normalize_axis(ctx.node, ctx.node.get_int("axis", 0), static_cast<std::int64_t>(x.dims.size())));
   TensorType out{.dtype = x.dtype, .has_rank = true, .dims = {}};
   for (std::size_t i = 0; i < axis; ++i) out.dims.push_back(x.dims[i]);
   for (const Dim& d : indices.dims) out.dims.push_back(d);
@@ -54,7 +55,8 @@ void infer_gather_elements(InferContext& ctx) {
   check_type(ctx.node, 1, indices.dtype, kIndexTypes);
   if (x.has_rank) {
     normalize_axis(ctx.node, ctx.node.get_int("axis", 0), static_cast<std::int64_t>(x.dims.size()));
-    if (indices.has_rank && indices.dims.size() != x.dims.size()) fail_node(ctx.node, "data {} and indices {} differ in rank", to_string(x), to_string(indices));
+    if (indices.has_rank && indices.dims.size() != x.dims.size())
+      fail_node(ctx.node, "data {} and indices {} differ in rank", to_string(x), to_string(indices));
   }
   TensorType out = indices;
   out.dtype = x.dtype;
@@ -128,9 +130,18 @@ std::vector<Tensor> evaluate_gather_nd(const EvalContext& ctx) {
 
 constexpr OpDef kOps[] = {
     {.name = "Gather", .min_inputs = 2, .max_inputs = 2, .infer = infer_gather, .evaluate = evaluate_gather, .rule = QuantRule::kTied},
-    {.name = "GatherElements", .min_inputs = 2, .max_inputs = 2, .infer = infer_gather_elements, .evaluate = evaluate_gather_elements,
+    {.name = "GatherElements",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_gather_elements,
+     .evaluate = evaluate_gather_elements,
      .rule = QuantRule::kTied},
-    {.name = "GatherND", .min_inputs = 2, .max_inputs = 2, .infer = infer_gather_nd, .evaluate = evaluate_gather_nd, .rule = QuantRule::kTied},
+    {.name = "GatherND",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_gather_nd,
+     .evaluate = evaluate_gather_nd,
+     .rule = QuantRule::kTied},
 };
 
 }  // namespace

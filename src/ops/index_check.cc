@@ -23,7 +23,8 @@ Coordinates checked_coordinates(const Node& node, const Shape& data, const Tenso
   const auto rank = static_cast<std::int64_t>(data.size());
   Coordinates result;
   result.depth = indices.shape().back();
-  if (result.depth < 1 || result.depth > rank - batch) fail_node(node, "indices of {} coordinates do not fit data of shape {}", result.depth, to_string(data));
+  if (result.depth < 1 || result.depth > rank - batch)
+    fail_node(node, "indices of {} coordinates do not fit data of shape {}", result.depth, to_string(data));
   const auto first = static_cast<std::size_t>(batch);
   const auto depth = static_cast<std::size_t>(result.depth);
   const std::span<const std::int64_t> shape(data);

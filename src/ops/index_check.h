@@ -13,7 +13,8 @@ void check_within(const Node& node, const Shape& data, const Shape& indices, std
 
 // body(i, at): the i-th index in row-major order addresses element `at` of the data.
 template <typename Body>
-void for_each_element(const Shape& shape, std::span<const std::int64_t> strides, std::size_t axis, std::span<const std::int64_t> indices, const Body& body) {
+void for_each_element(const Shape& shape, std::span<const std::int64_t> strides, std::size_t axis, std::span<const std::int64_t> indices,
+                      const Body& body) {
   if (indices.empty()) return;
   std::vector<std::int64_t> index(shape.size(), 0);
   std::size_t i = 0;
@@ -25,7 +26,8 @@ void for_each_element(const Shape& shape, std::span<const std::int64_t> strides,
   } while (next_index(index, shape));
 }
 
-// Index tuples (the last axis of `indices`) of the *ND operators, as offsets into the data. The first `batch` axes of data and indices run together.
+// Index tuples (the last axis of `indices`) of the *ND operators, as offsets into the data. The first `batch` axes of data and indices run
+// together.
 struct Coordinates {
   std::int64_t depth = 0;  // coordinates a tuple
   std::int64_t block = 1;  // elements that a tuple addresses

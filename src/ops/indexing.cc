@@ -17,7 +17,8 @@ std::int64_t one_hot_axis(const Node& node, std::int64_t rank) {
 }
 
 std::int64_t one_hot_depth(const Node& node, const Tensor& depth) {
-  if (depth.size() != 1 || depth.type() == DataType::kBool) fail_node(node, "depth is {}{}; one number is expected", to_string(depth.type()), to_string(depth.shape()));
+  if (depth.size() != 1 || depth.type() == DataType::kBool)
+    fail_node(node, "depth is {}{}; one number is expected", to_string(depth.type()), to_string(depth.shape()));
   const std::int64_t value = to_int64s(depth)[0];
   if (value < 1) fail_node(node, "depth is {}; at least 1 is expected", value);
   return value;
@@ -99,7 +100,9 @@ void infer_compress(InferContext& ctx) {
     return;
   }
   TensorType out = x;
-  if (x.has_rank) out.dims[static_cast<std::size_t>(normalize_axis(ctx.node, ctx.node.get_int("axis", 0), static_cast<std::int64_t>(x.dims.size())))] = {};
+  if (x.has_rank)
+    out.dims[static_cast<std::size_t>(normalize_axis(ctx.node, ctx.node.get_int("axis", 0), static_cast<std::int64_t>(x.dims.size())))] =
+        {};
   set_output(ctx, 0, std::move(out));
 }
 
@@ -152,8 +155,10 @@ std::vector<Tensor> evaluate_trilu(const EvalContext& ctx) {
     W* row = mutable_raw<W>(result);
     for (std::int64_t r = 0; columns > 0 && r < x.size() / columns; ++r, row += columns) {
       const std::int64_t diagonal = r % rows + k;  // upper keeps columns >= it, lower keeps <= it
-      if (upper) std::fill_n(row, std::clamp<std::int64_t>(diagonal, 0, columns), W{0});
-      else if (diagonal + 1 < columns) std::fill(row + std::max<std::int64_t>(diagonal + 1, 0), row + columns, W{0});
+      if (upper)
+        std::fill_n(row, std::clamp<std::int64_t>(diagonal, 0, columns), W{0});
+      else if (diagonal + 1 < columns)
+        std::fill(row + std::max<std::int64_t>(diagonal + 1, 0), row + columns, W{0});
     }
   });
   return {std::move(result)};
@@ -162,7 +167,11 @@ std::vector<Tensor> evaluate_trilu(const EvalContext& ctx) {
 constexpr OpDef kOps[] = {
     {.name = "OneHot", .min_inputs = 3, .max_inputs = 3, .infer = infer_one_hot, .evaluate = evaluate_one_hot, .rule = QuantRule::kNotReal},
     {.name = "NonZero", .infer = infer_non_zero, .evaluate = evaluate_non_zero, .rule = QuantRule::kNotReal},
-    {.name = "Compress", .min_inputs = 2, .max_inputs = 2, .infer = infer_compress, .evaluate = evaluate_compress,
+    {.name = "Compress",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_compress,
+     .evaluate = evaluate_compress,
      .note = "the size of its output depends on the data"},
     {.name = "Trilu", .max_inputs = 2, .infer = infer_trilu, .evaluate = evaluate_trilu, .note = "mixes data with exact zeros of masks"},
 };

@@ -33,7 +33,8 @@ void infer_transpose(InferContext& ctx) {
     return;
   }
   TensorType out{.dtype = x.dtype, .has_rank = true, .dims = {}};
-  for (const std::int64_t axis : permutation(ctx.node, static_cast<std::int64_t>(x.dims.size()))) out.dims.push_back(x.dims[static_cast<std::size_t>(axis)]);
+  for (const std::int64_t axis : permutation(ctx.node, static_cast<std::int64_t>(x.dims.size())))
+    out.dims.push_back(x.dims[static_cast<std::size_t>(axis)]);
   set_output(ctx, 0, std::move(out));
 }
 
@@ -138,7 +139,9 @@ void infer_expand(InferContext& ctx) {
   }
   const TensorType& shape = type_of(ctx, 1);
   const bool counted = x.has_rank && shape.has_rank && shape.dims.size() == 1 && shape.dims[0].known() && shape.dims[0].size <= 1024;
-  set_output(ctx, 0, counted ? unknown_dims(x.dtype, std::max(static_cast<std::int64_t>(x.dims.size()), shape.dims[0].size)) : unknown_rank(x.dtype));
+  set_output(
+      ctx, 0,
+      counted ? unknown_dims(x.dtype, std::max(static_cast<std::int64_t>(x.dims.size()), shape.dims[0].size)) : unknown_rank(x.dtype));
 }
 
 std::vector<Tensor> evaluate_expand(const EvalContext& ctx) {
@@ -151,8 +154,10 @@ std::vector<Tensor> evaluate_expand(const EvalContext& ctx) {
     const W* in = raw<W>(x);
     W* out = mutable_raw<W>(result);
     for_each_run(plan, ctx.pool, [&](std::int64_t at, const auto& from, const auto& steps, std::int64_t count) {
-      if (steps[0] == 0) std::fill_n(out + at, count, in[from[0]]);
-      else std::memcpy(out + at, in + from[0], static_cast<std::size_t>(count) * sizeof(W));
+      if (steps[0] == 0)
+        std::fill_n(out + at, count, in[from[0]]);
+      else
+        std::memcpy(out + at, in + from[0], static_cast<std::size_t>(count) * sizeof(W));
     });
   });
   return {std::move(result)};
@@ -178,8 +183,10 @@ void infer_tile(InferContext& ctx) {
   if (const Tensor* repeats = constant_of(ctx, 1)) {
     const auto times = tile_repeats(ctx.node, *repeats, static_cast<std::int64_t>(x.dims.size()));
     for (std::size_t i = 0; i < times.size(); ++i) {
-      if (x.dims[i].known()) out.dims[i] = dim(mul_sizes(ctx.node, x.dims[i].size, times[i]));
-      else if (times[i] == 1) out.dims[i] = x.dims[i];
+      if (x.dims[i].known())
+        out.dims[i] = dim(mul_sizes(ctx.node, x.dims[i].size, times[i]));
+      else if (times[i] == 1)
+        out.dims[i] = x.dims[i];
     }
     if (out.fully_known()) element_count(out.shape());
   }

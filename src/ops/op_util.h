@@ -19,7 +19,8 @@ namespace nibble {
 // ---- sets of element types
 using TypeSet = std::uint32_t;
 constexpr TypeSet type_bit(DataType type) { return TypeSet{1} << static_cast<unsigned>(type); }
-inline constexpr TypeSet kFloatTypes = type_bit(DataType::kFloat32) | type_bit(DataType::kFloat64) | type_bit(DataType::kFloat16) | type_bit(DataType::kBFloat16);
+inline constexpr TypeSet kFloatTypes =
+    type_bit(DataType::kFloat32) | type_bit(DataType::kFloat64) | type_bit(DataType::kFloat16) | type_bit(DataType::kBFloat16);
 inline constexpr TypeSet kSignedTypes =
     type_bit(DataType::kInt8) | type_bit(DataType::kInt16) | type_bit(DataType::kInt32) | type_bit(DataType::kInt64);
 inline constexpr TypeSet kUnsignedTypes =
@@ -145,9 +146,13 @@ decltype(auto) dispatch_width(const Node& node, DataType type, Body&& body) {
   }
 }
 template <typename W>
-const W* raw(const Tensor& tensor) { return reinterpret_cast<const W*>(tensor.bytes()); }
+const W* raw(const Tensor& tensor) {
+  return reinterpret_cast<const W*>(tensor.bytes());
+}
 template <typename W>
-W* mutable_raw(Tensor& tensor) { return reinterpret_cast<W*>(tensor.mutable_bytes()); }
+W* mutable_raw(Tensor& tensor) {
+  return reinterpret_cast<W*>(tensor.mutable_bytes());
+}
 
 // Integers wrap around (two's complement), as NumPy's and C's unsigned ones do; floats are floats.
 template <typename T, typename F>

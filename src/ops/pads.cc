@@ -39,7 +39,8 @@ std::optional<Pads> pads_of(const Context& ctx, std::int64_t rank) {
   }
   if (pads.values->size() != 2 * chosen.size())
     fail_node(node, "pads {} are not two for each of {} axes", to_string(*pads.values), chosen.size());
-  Pads result{.begin = std::vector<std::int64_t>(static_cast<std::size_t>(rank), 0), .end = std::vector<std::int64_t>(static_cast<std::size_t>(rank), 0)};
+  Pads result{.begin = std::vector<std::int64_t>(static_cast<std::size_t>(rank), 0),
+              .end = std::vector<std::int64_t>(static_cast<std::size_t>(rank), 0)};
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     result.begin[static_cast<std::size_t>(chosen[i])] = (*pads.values)[i];
     result.end[static_cast<std::size_t>(chosen[i])] = (*pads.values)[chosen.size() + i];
@@ -64,8 +65,10 @@ void infer_pad(InferContext& ctx) {
   TensorType out = unknown_dims(x.dtype, static_cast<std::int64_t>(x.dims.size()));
   if (pads) {
     for (std::size_t i = 0; i < x.dims.size(); ++i) {
-      if (x.dims[i].known()) out.dims[i] = dim(padded_size(ctx.node, x.dims[i].size, pads->begin[i], pads->end[i]));
-      else if (pads->begin[i] == 0 && pads->end[i] == 0) out.dims[i] = x.dims[i];
+      if (x.dims[i].known())
+        out.dims[i] = dim(padded_size(ctx.node, x.dims[i].size, pads->begin[i], pads->end[i]));
+      else if (pads->begin[i] == 0 && pads->end[i] == 0)
+        out.dims[i] = x.dims[i];
     }
     if (out.fully_known()) element_count(out.shape());
   }
@@ -103,7 +106,8 @@ std::vector<std::int64_t> sources(const Node& node, Mode mode, std::int64_t size
 
 Tensor fill_of(const EvalContext& ctx, DataType type) {
   if (const Tensor* value = optional_input(ctx, 2)) {
-    if (value->type() != type) fail_node(ctx.node, "the constant value is of type {}, the data of type {}", to_string(value->type()), to_string(type));
+    if (value->type() != type)
+      fail_node(ctx.node, "the constant value is of type {}, the data of type {}", to_string(value->type()), to_string(type));
     if (value->size() != 1) fail_node(ctx.node, "the constant value has shape {}; a scalar is expected", to_string(value->shape()));
     return *value;
   }
@@ -149,7 +153,8 @@ std::vector<Tensor> evaluate_pad(const EvalContext& ctx) {
         };
         for (std::int64_t i = 0; i < body_begin; ++i) edge(i);
         if (body_end > body_begin && row[static_cast<std::size_t>(body_begin)] >= 0)
-          std::memcpy(out + body_begin, in + from + row[static_cast<std::size_t>(body_begin)], static_cast<std::size_t>(body_end - body_begin) * sizeof(W));
+          std::memcpy(out + body_begin, in + from + row[static_cast<std::size_t>(body_begin)],
+                      static_cast<std::size_t>(body_end - body_begin) * sizeof(W));
         for (std::int64_t i = body_end; i < row_size; ++i) edge(i);
       }
       out += row_size;

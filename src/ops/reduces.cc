@@ -1,7 +1,7 @@
 // Reduce*: axes are an attribute in old opsets, an input from 18 on (ReduceSum: from 13 on).
 //
-// Sums run in double (integers: modulo 2^64) in an order that depends on the shape alone: a contiguous run of values is spread over eight partial
-// sums, so that it vectorises and gives the same bits everywhere.
+// Sums run in double (integers: modulo 2^64) in an order that depends on the shape alone: a contiguous run of values is spread over eight
+// partial sums, so that it vectorises and gives the same bits everywhere.
 #include <cmath>
 #include <concepts>
 #include <limits>
@@ -15,9 +15,9 @@ namespace {
 
 // ---- what is reduced
 struct Reduction {
-  Shape shape;                 // of the output
-  bool nothing = false;        // no axes and noop_with_empty_axes: the input as it is
-  std::vector<bool> reduced;   // by axis
+  Shape shape;                // of the output
+  bool nothing = false;       // no axes and noop_with_empty_axes: the input as it is
+  std::vector<bool> reduced;  // by axis
 };
 
 Reduction reduction_of(const Node& node, std::span<const std::int64_t> shape, const IntsArgument& axes) {
@@ -27,11 +27,14 @@ Reduction reduction_of(const Node& node, std::span<const std::int64_t> shape, co
     result.nothing = node.get_int("noop_with_empty_axes", 0) != 0;
     result.reduced.assign(shape.size(), !result.nothing);
   } else {
-    for (const std::int64_t axis : normalize_axes(node, *axes.values, static_cast<std::int64_t>(shape.size()))) result.reduced[static_cast<std::size_t>(axis)] = true;
+    for (const std::int64_t axis : normalize_axes(node, *axes.values, static_cast<std::int64_t>(shape.size())))
+      result.reduced[static_cast<std::size_t>(axis)] = true;
   }
   for (std::size_t i = 0; i < shape.size(); ++i) {
-    if (!result.reduced[i]) result.shape.push_back(shape[i]);
-    else if (keep) result.shape.push_back(1);
+    if (!result.reduced[i])
+      result.shape.push_back(shape[i]);
+    else if (keep)
+      result.shape.push_back(1);
   }
   return result;
 }
@@ -53,8 +56,10 @@ void infer_reduce(InferContext& ctx) {
   const Reduction reduction = reduction_of(ctx.node, sizes_of(x), axes);
   TensorType out{.dtype = x.dtype, .has_rank = true, .dims = {}};
   for (std::size_t i = 0; i < x.dims.size(); ++i) {
-    if (!reduction.reduced[i]) out.dims.push_back(x.dims[i]);
-    else if (keep) out.dims.push_back(dim(1));
+    if (!reduction.reduced[i])
+      out.dims.push_back(x.dims[i]);
+    else if (keep)
+      out.dims.push_back(dim(1));
   }
   set_output(ctx, 0, std::move(out));
 }
@@ -135,7 +140,9 @@ struct LogSumReducer : RealSum<T> {
 template <typename T>
 struct MaxReducer {
   using Acc = T;
-  static Acc start() { return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest(); }
+  static Acc start() {
+    return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
+  }
   static Acc step(Acc acc, T x) { return x > acc || x != x ? x : acc; }
   static Acc join(Acc a, Acc b) { return step(a, b); }
   static T finish(Acc acc, std::int64_t) { return acc; }
@@ -245,9 +252,7 @@ std::vector<Tensor> evaluate_reduce(const EvalContext& ctx) {
   const Reduction reduction = reduction_of(ctx.node, x.shape(), ints_argument(ctx, "axes", 1));
   if (reduction.nothing) return {x};
   Tensor result(x.type(), reduction.shape);
-  const auto run = [&]<typename T>() {
-    reduce_into<R<T>>(x.data<T>().data(), result.mutable_data<T>().data(), x, reduction, ctx.pool);
-  };
+  const auto run = [&]<typename T>() { reduce_into<R<T>>(x.data<T>().data(), result.mutable_data<T>().data(), x, reduction, ctx.pool); };
   if constexpr (std::is_same_v<R<float>, MaxReducer<float>> || std::is_same_v<R<float>, MinReducer<float>>) {
     if (x.type() == DataType::kBool) {  // opset 20; stored as 0 and 1
       run.template operator()<bool>();
@@ -283,7 +288,8 @@ std::vector<Tensor> evaluate_log_sum_exp(const EvalContext& ctx) {
 
 template <template <typename> class R, TypeSet kTypes = kNumberTypes>
 constexpr OpDef reduce_op(std::string_view name, QuantRule rule, std::string_view note = "") {
-  return {.name = name, .max_inputs = 2, .infer = infer_reduce<kTypes>, .evaluate = widened<evaluate_reduce<R>>, .rule = rule, .note = note};
+  return {
+      .name = name, .max_inputs = 2, .infer = infer_reduce<kTypes>, .evaluate = widened<evaluate_reduce<R>>, .rule = rule, .note = note};
 }
 
 constexpr auto kFloat = QuantRule::kFloat;
@@ -299,7 +305,11 @@ constexpr OpDef kOps[] = {
     reduce_op<L2Reducer>("ReduceL2", kFloat, kOutgrows),
     reduce_op<SumSquareReducer>("ReduceSumSquare", kFloat, kOutgrows),
     reduce_op<LogSumReducer>("ReduceLogSum", kFloat, kOutgrows),
-    {.name = "ReduceLogSumExp", .max_inputs = 2, .infer = infer_reduce<kNumberTypes>, .evaluate = widened<evaluate_log_sum_exp>, .note = kOutgrows},
+    {.name = "ReduceLogSumExp",
+     .max_inputs = 2,
+     .infer = infer_reduce<kNumberTypes>,
+     .evaluate = widened<evaluate_log_sum_exp>,
+     .note = kOutgrows},
 };
 
 }  // namespace

@@ -72,7 +72,8 @@ std::vector<Tensor> evaluate_scatter_elements(const EvalContext& ctx) {
     dispatch_numbers(ctx.node, x.type(), [&]<typename T>() {
       const T* from = updates.data<T>().data();
       T* out = result.mutable_data<T>().data();
-      for_each_element(where.shape(), strides, axis, indices, [&](std::size_t i, std::int64_t at) { out[at] = combine(reduction, out[at], from[i]); });
+      for_each_element(where.shape(), strides, axis, indices,
+                       [&](std::size_t i, std::int64_t at) { out[at] = combine(reduction, out[at], from[i]); });
     });
   }
   return {std::move(result)};
@@ -116,8 +117,18 @@ std::vector<Tensor> evaluate_scatter_nd(const EvalContext& ctx) {
 constexpr std::string_view kWhy = "writes updates of one range into data of another";
 
 constexpr OpDef kOps[] = {
-    {.name = "Scatter", .min_inputs = 3, .max_inputs = 3, .infer = infer_scatter, .evaluate = widened<evaluate_scatter_elements>, .note = kWhy},
-    {.name = "ScatterElements", .min_inputs = 3, .max_inputs = 3, .infer = infer_scatter, .evaluate = widened<evaluate_scatter_elements>, .note = kWhy},
+    {.name = "Scatter",
+     .min_inputs = 3,
+     .max_inputs = 3,
+     .infer = infer_scatter,
+     .evaluate = widened<evaluate_scatter_elements>,
+     .note = kWhy},
+    {.name = "ScatterElements",
+     .min_inputs = 3,
+     .max_inputs = 3,
+     .infer = infer_scatter,
+     .evaluate = widened<evaluate_scatter_elements>,
+     .note = kWhy},
     {.name = "ScatterND", .min_inputs = 3, .max_inputs = 3, .infer = infer_scatter, .evaluate = widened<evaluate_scatter_nd>, .note = kWhy},
 };
 

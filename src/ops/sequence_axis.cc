@@ -70,7 +70,8 @@ std::vector<Tensor> evaluate_reverse_sequence(const EvalContext& ctx) {
   if (lengths.rank() != 1 || lengths.size() != batch)
     fail_node(ctx.node, "sequence_lens has shape {}; [{}] is expected", to_string(lengths.shape()), batch);
   const auto counts = lengths.data<std::int64_t>();
-  const std::size_t block = static_cast<std::size_t>(element_count(std::span<const std::int64_t>(x.shape()).subspan(2))) * element_size(x.type());
+  const std::size_t block =
+      static_cast<std::size_t>(element_count(std::span<const std::int64_t>(x.shape()).subspan(2))) * element_size(x.type());
   Tensor result(x.type(), x.shape());
   std::byte* out = result.mutable_bytes();
   for (std::int64_t b = 0; b < batch; ++b) {
@@ -78,7 +79,9 @@ std::vector<Tensor> evaluate_reverse_sequence(const EvalContext& ctx) {
     if (count < 0 || count > steps) fail_node(ctx.node, "sequence length {} is out of range for {} steps", count, steps);
     for (std::int64_t t = 0; t < steps; ++t) {
       const std::int64_t from = t < count ? count - 1 - t : t;
-      const auto at = [&](std::int64_t step) { return static_cast<std::size_t>(axes.time == 0 ? step * batch + b : b * steps + step) * block; };
+      const auto at = [&](std::int64_t step) {
+        return static_cast<std::size_t>(axes.time == 0 ? step * batch + b : b * steps + step) * block;
+      };
       if (block > 0) std::memcpy(out + at(t), x.bytes() + at(from), block);
     }
   }
@@ -86,9 +89,17 @@ std::vector<Tensor> evaluate_reverse_sequence(const EvalContext& ctx) {
 }
 
 constexpr OpDef kOps[] = {
-    {.name = "CumSum", .min_inputs = 2, .max_inputs = 2, .infer = infer_cum_sum, .evaluate = widened<evaluate_cum_sum>,
+    {.name = "CumSum",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_cum_sum,
+     .evaluate = widened<evaluate_cum_sum>,
      .note = "a running sum outgrows an 8-bit grid"},
-    {.name = "ReverseSequence", .min_inputs = 2, .max_inputs = 2, .infer = infer_reverse_sequence, .evaluate = evaluate_reverse_sequence,
+    {.name = "ReverseSequence",
+     .min_inputs = 2,
+     .max_inputs = 2,
+     .infer = infer_reverse_sequence,
+     .evaluate = evaluate_reverse_sequence,
      .rule = QuantRule::kTied},
 };
 

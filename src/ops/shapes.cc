@@ -37,7 +37,8 @@ void infer_shape(InferContext& ctx) {
   set_output(ctx, 0, make_type(DataType::kInt64, {static_cast<std::int64_t>(part.end - part.begin)}));
   const auto sizes = sizes_of(x);
   const std::span<const std::int64_t> chosen(sizes.data() + part.begin, part.end - part.begin);
-  if (std::find(chosen.begin(), chosen.end(), -1) == chosen.end() && !ctx.constant_outputs.empty()) ctx.constant_outputs[0] = ints_tensor(chosen);
+  if (std::find(chosen.begin(), chosen.end(), -1) == chosen.end() && !ctx.constant_outputs.empty())
+    ctx.constant_outputs[0] = ints_tensor(chosen);
 }
 
 std::vector<Tensor> evaluate_shape(const EvalContext& ctx) {
@@ -98,8 +99,10 @@ std::vector<Dim> reshape_dims(const Node& node, const TensorType& x, std::span<c
   std::int64_t known_left = 1;
   std::vector<Dim> unknown_left;
   for (const Dim& d : left) {
-    if (d.known()) known_left = mul_sizes(node, known_left, d.size);
-    else unknown_left.push_back(d);
+    if (d.known())
+      known_left = mul_sizes(node, known_left, d.size);
+    else
+      unknown_left.push_back(d);
   }
   const auto mismatch = [&] { fail_node(node, "{} cannot become {}: the element counts differ", to_string(x), to_string(target)); };
   if (rest_axis == target.size()) {
@@ -212,8 +215,10 @@ void infer_squeeze(InferContext& ctx) {
   const bool all_known = std::all_of(x.dims.begin(), x.dims.end(), [](const Dim& d) { return d.known(); });
   if (x.has_rank && axes.given && !axes.values) {
     const TensorType& list = type_of(ctx, 1);
-    const bool counted = list.has_rank && list.dims.size() == 1 && list.dims[0].known() && list.dims[0].size <= static_cast<std::int64_t>(x.dims.size());
-    set_output(ctx, 0, counted ? unknown_dims(x.dtype, static_cast<std::int64_t>(x.dims.size()) - list.dims[0].size) : unknown_rank(x.dtype));
+    const bool counted =
+        list.has_rank && list.dims.size() == 1 && list.dims[0].known() && list.dims[0].size <= static_cast<std::int64_t>(x.dims.size());
+    set_output(ctx, 0,
+               counted ? unknown_dims(x.dtype, static_cast<std::int64_t>(x.dims.size()) - list.dims[0].size) : unknown_rank(x.dtype));
   } else if (!x.has_rank || (!axes.given && !all_known)) {
     set_output(ctx, 0, unknown_rank(x.dtype));
   } else {

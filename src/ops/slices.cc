@@ -57,7 +57,8 @@ std::optional<SliceArguments> slice_arguments(const Context& ctx) {
   }
   result.steps = steps.given ? *steps.values : std::vector<std::int64_t>(n, 1);
   if (result.ends.size() != n || result.axes.size() != n || result.steps.size() != n)
-    fail_node(node, "starts, ends, axes and steps have {}, {}, {} and {} elements", n, result.ends.size(), result.axes.size(), result.steps.size());
+    fail_node(node, "starts, ends, axes and steps have {}, {}, {} and {} elements", n, result.ends.size(), result.axes.size(),
+              result.steps.size());
   for (const std::int64_t step : result.steps) {
     if (step == 0) fail_node(node, "a step is 0");
   }
@@ -76,7 +77,8 @@ void infer_slice(InferContext& ctx) {
     // Axes that are known not to be sliced keep their sizes.
     const IntsArgument axes = ints_argument(ctx, "axes", 3);
     if (axes.given && axes.values) {
-      for (const std::int64_t axis : normalize_axes(ctx.node, *axes.values, static_cast<std::int64_t>(x.dims.size()))) out.dims[static_cast<std::size_t>(axis)] = {};
+      for (const std::int64_t axis : normalize_axes(ctx.node, *axes.values, static_cast<std::int64_t>(x.dims.size())))
+        out.dims[static_cast<std::size_t>(axis)] = {};
     } else {
       out.dims.assign(x.dims.size(), Dim{});
     }
@@ -108,7 +110,8 @@ std::vector<Tensor> evaluate_slice(const EvalContext& ctx) {
   }
   Shape shape;
   for (const Range& range : ranges) shape.push_back(range.count);
-  if (shape == x.shape() && std::all_of(ranges.begin(), ranges.end(), [](const Range& r) { return r.step == 1 || r.count <= 1; })) return {x};
+  if (shape == x.shape() && std::all_of(ranges.begin(), ranges.end(), [](const Range& r) { return r.step == 1 || r.count <= 1; }))
+    return {x};
   Tensor result(x.type(), shape);
   if (result.size() == 0) return {std::move(result)};
   const auto strides = row_major_strides(x.shape());

@@ -20,7 +20,8 @@ void infer_concat(InferContext& ctx) {
   bool all_ranked = true;
   for (std::size_t i = 0; i < ctx.inputs.size(); ++i) {
     const TensorType& x = type_of(ctx, i);
-    if (dtype == DataType::kUndefined) dtype = x.dtype;
+    if (dtype == DataType::kUndefined)
+      dtype = x.dtype;
     else if (x.dtype != DataType::kUndefined && x.dtype != dtype)
       fail_node(ctx.node, "input {} is of type {}, the others of type {}", i, to_string(x.dtype), to_string(dtype));
     if (!x.has_rank) {
@@ -28,7 +29,8 @@ void infer_concat(InferContext& ctx) {
       continue;
     }
     if (ranked == nullptr) ranked = &x;
-    if (x.dims.size() != ranked->dims.size()) fail_node(ctx.node, "input {} is {}; the others have {} axes", i, to_string(x), ranked->dims.size());
+    if (x.dims.size() != ranked->dims.size())
+      fail_node(ctx.node, "input {} is {}; the others have {} axes", i, to_string(x), ranked->dims.size());
   }
   if (ranked == nullptr) {
     set_output(ctx, 0, unknown_rank(dtype));
@@ -56,7 +58,8 @@ std::vector<Tensor> evaluate_concat(const EvalContext& ctx) {
   shape[axis] = 0;
   for (std::size_t i = 0; i < ctx.inputs.size(); ++i) {
     const Tensor& x = required(ctx, i);
-    if (x.type() != first.type()) fail_node(ctx.node, "input {} is of type {}, the others of type {}", i, to_string(x.type()), to_string(first.type()));
+    if (x.type() != first.type())
+      fail_node(ctx.node, "input {} is of type {}, the others of type {}", i, to_string(x.type()), to_string(first.type()));
     Shape same = x.shape();
     if (same.size() == shape.size()) same[axis] = first.shape()[axis];
     if (same != first.shape())
@@ -80,8 +83,8 @@ std::vector<Tensor> evaluate_concat(const EvalContext& ctx) {
   return {std::move(result)};
 }
 
-// ---- Split: lengths are an attribute up to opset 12, an input from 13 on; without them the axis is cut into equal parts, of which the last
-// may be smaller from opset 18 on.
+// ---- Split: lengths are an attribute up to opset 12, an input from 13 on; without them the axis is cut into equal parts, of which the
+// last may be smaller from opset 18 on.
 std::vector<std::int64_t> split_lengths(const Node& node, const IntsArgument& given, std::int64_t size, std::size_t outputs, int opset) {
   const bool counted = node.has("num_outputs");
   if (given.given) {
@@ -96,7 +99,8 @@ std::vector<std::int64_t> split_lengths(const Node& node, const IntsArgument& gi
     return *given.values;
   }
   const auto parts = static_cast<std::int64_t>(outputs);
-  if (counted && node.get_int("num_outputs", 0) != parts) fail_node(node, "has {} outputs but num_outputs is {}", parts, node.get_int("num_outputs", 0));
+  if (counted && node.get_int("num_outputs", 0) != parts)
+    fail_node(node, "has {} outputs but num_outputs is {}", parts, node.get_int("num_outputs", 0));
   if (size < 0) return {};
   if (opset < 18 && size % parts != 0) fail_node(node, "an axis of size {} cannot be cut into {} equal parts", size, parts);
   const std::int64_t length = (size + parts - 1) / parts;
@@ -111,7 +115,8 @@ void infer_split(InferContext& ctx) {
     for (TensorType& out : ctx.outputs) out = unknown_rank(x.dtype);
     return;
   }
-  const auto axis = static_cast<std::size_t>(normalize_axis(ctx.node, ctx.node.get_int("axis", 0), static_cast<std::int64_t>(x.dims.size())));
+  const auto axis =
+      static_cast<std::size_t>(normalize_axis(ctx.node, ctx.node.get_int("axis", 0), static_cast<std::int64_t>(x.dims.size())));
   const IntsArgument given = ints_argument(ctx, "split", 1);
   std::vector<std::int64_t> lengths;
   if (!given.given || given.values)

@@ -26,8 +26,10 @@ void infer_arg(InferContext& ctx) {
   }
   const std::int64_t axis = normalize_axis(ctx.node, ctx.node.get_int("axis", 0), static_cast<std::int64_t>(x.dims.size()));
   TensorType out{.dtype = DataType::kInt64, .has_rank = true, .dims = x.dims};
-  if (ctx.node.get_int("keepdims", 1) != 0) out.dims[static_cast<std::size_t>(axis)] = dim(1);
-  else out.dims.erase(out.dims.begin() + axis);
+  if (ctx.node.get_int("keepdims", 1) != 0)
+    out.dims[static_cast<std::size_t>(axis)] = dim(1);
+  else
+    out.dims.erase(out.dims.begin() + axis);
   set_output(ctx, 0, std::move(out));
 }
 
@@ -41,8 +43,10 @@ std::vector<Tensor> evaluate_arg(const EvalContext& ctx) {
   const AxisSplit whole = split_at(x.shape(), axis);
   if (whole.axis == 0) fail_node(ctx.node, "axis {} of shape {} has no elements", axis, to_string(x.shape()));
   Shape shape = x.shape();
-  if (ctx.node.get_int("keepdims", 1) != 0) shape[static_cast<std::size_t>(axis)] = 1;
-  else shape.erase(shape.begin() + axis);
+  if (ctx.node.get_int("keepdims", 1) != 0)
+    shape[static_cast<std::size_t>(axis)] = 1;
+  else
+    shape.erase(shape.begin() + axis);
   Tensor result(DataType::kInt64, std::move(shape));
   auto* out = result.mutable_data<std::int64_t>().data();
   dispatch_numbers(ctx.node, x.type(), [&]<typename T>() {
@@ -133,7 +137,9 @@ void infer_unique(InferContext& ctx) {
   TensorType out = unknown_dims(x.dtype, 1);
   if (ctx.node.has("axis")) {
     out = x;
-    if (x.has_rank) out.dims[static_cast<std::size_t>(normalize_axis(ctx.node, ctx.node.get_int("axis", 0), static_cast<std::int64_t>(x.dims.size())))] = {};
+    if (x.has_rank)
+      out.dims[static_cast<std::size_t>(normalize_axis(ctx.node, ctx.node.get_int("axis", 0), static_cast<std::int64_t>(x.dims.size())))] =
+          {};
   }
   set_output(ctx, 0, std::move(out));
   for (std::size_t i = 1; i < 4; ++i) set_output(ctx, i, unknown_dims(DataType::kInt64, 1));
@@ -151,7 +157,7 @@ std::vector<Tensor> evaluate_unique(const EvalContext& ctx) {
   const AxisSplit whole = split_at(x.shape(), axis);
   std::vector<std::int64_t> order(static_cast<std::size_t>(whole.axis));  // slices, equal ones together, the first of its kind first
   std::iota(order.begin(), order.end(), 0);
-  std::vector<std::int64_t> group(order.size());                          // of each place in `order`
+  std::vector<std::int64_t> group(order.size());  // of each place in `order`
   const auto sort = [&]<typename T>() {
     const T* in = x.data<T>().data();
     const auto compare = [&](std::int64_t a, std::int64_t b) {  // -1, 0, 1
@@ -172,8 +178,10 @@ std::vector<Tensor> evaluate_unique(const EvalContext& ctx) {
     });
     for (std::size_t i = 1; i < order.size(); ++i) group[i] = group[i - 1] + (compare(order[i - 1], order[i]) != 0 ? 1 : 0);
   };
-  if (x.type() == DataType::kBool) sort.template operator()<bool>();
-  else dispatch_numbers(ctx.node, x.type(), sort);
+  if (x.type() == DataType::kBool)
+    sort.template operator()<bool>();
+  else
+    dispatch_numbers(ctx.node, x.type(), sort);
   const std::size_t kinds = order.empty() ? 0 : static_cast<std::size_t>(group.back()) + 1;
   std::vector<std::int64_t> first(kinds, -1);
   std::vector<std::int64_t> counts(kinds, 0);
@@ -213,9 +221,16 @@ std::vector<Tensor> evaluate_unique(const EvalContext& ctx) {
 constexpr OpDef kOps[] = {
     {.name = "ArgMax", .infer = infer_arg, .evaluate = widened<evaluate_arg<Seek::kMax>>, .rule = QuantRule::kNotReal},
     {.name = "ArgMin", .infer = infer_arg, .evaluate = widened<evaluate_arg<Seek::kMin>>, .rule = QuantRule::kNotReal},
-    {.name = "TopK", .max_inputs = 2, .max_outputs = 2, .infer = infer_top_k, .evaluate = widened<evaluate_top_k>,
+    {.name = "TopK",
+     .max_inputs = 2,
+     .max_outputs = 2,
+     .infer = infer_top_k,
+     .evaluate = widened<evaluate_top_k>,
      .note = "orders values; its second output is indices"},
-    {.name = "Unique", .max_outputs = 4, .infer = infer_unique, .evaluate = widened<evaluate_unique>,
+    {.name = "Unique",
+     .max_outputs = 4,
+     .infer = infer_unique,
+     .evaluate = widened<evaluate_unique>,
      .note = "the size of its output depends on the data"},
 };
 

@@ -56,11 +56,20 @@ std::vector<Tensor> evaluate_number_unary(const EvalContext& ctx) {
 
 template <typename F>
 constexpr OpDef float_unary(std::string_view name, QuantRule rule, std::string_view note = "") {
-  return {.name = name, .infer = infer_unary<kFloatTypes>, .evaluate = widened<evaluate_float_unary<F>>, .rule = rule, .note = note, .elementwise = true};
+  return {.name = name,
+          .infer = infer_unary<kFloatTypes>,
+          .evaluate = widened<evaluate_float_unary<F>>,
+          .rule = rule,
+          .note = note,
+          .elementwise = true};
 }
 template <typename F, TypeSet kTypes>
 constexpr OpDef number_unary(std::string_view name, QuantRule rule, std::string_view note = "") {
-  return {.name = name, .infer = infer_unary<kTypes>, .evaluate = widened<evaluate_number_unary<F, kTypes>>, .rule = rule, .note = note,
+  return {.name = name,
+          .infer = infer_unary<kTypes>,
+          .evaluate = widened<evaluate_number_unary<F, kTypes>>,
+          .rule = rule,
+          .note = note,
           .elementwise = true};
 }
 

@@ -1,8 +1,9 @@
-// Runs ONNX's node tests: every case is imported, inferred, and run in both execution modes; what comes out is compared with what ONNX expects.
+// Runs ONNX's node tests: every case is imported, inferred, and run in both execution modes; what comes out is compared with what ONNX
+// expects.
 //
-// A case is "not supported" if one of its operators is not in the op table, or if it needs something no tensor network has (sequences, optionals,
-// strings, subgraphs). A case of supported operators that nibble declines must be listed, with the reason, in the --declined file; any
-// other failure makes the exit code 1.
+// A case is "not supported" if one of its operators is not in the op table, or if it needs something no tensor network has (sequences,
+// optionals, strings, subgraphs). A case of supported operators that nibble declines must be listed, with the reason, in the --declined
+// file; any other failure makes the exit code 1.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -86,7 +87,8 @@ std::string difference(const Tensor& got, const Tensor& expected) {
   for (std::size_t i = 0; i < a.size(); ++i) {
     if (std::isnan(a[i]) && std::isnan(b[i])) continue;
     if (a[i] == b[i]) continue;
-    if (!(std::fabs(a[i] - b[i]) <= kAbsolute + relative * std::fabs(b[i]))) return fmt::format("element {}: {} instead of {}", i, a[i], b[i]);
+    if (!(std::fabs(a[i] - b[i]) <= kAbsolute + relative * std::fabs(b[i])))
+      return fmt::format("element {}: {} instead of {}", i, a[i], b[i]);
   }
   return "";
 }
@@ -96,9 +98,12 @@ std::string contradiction(const TensorType& claimed, const Tensor& actual) {
   bool holds = claimed.dtype == DataType::kUndefined || claimed.dtype == actual.type();
   if (claimed.has_rank) {
     holds = holds && claimed.dims.size() == actual.shape().size();
-    for (std::size_t i = 0; holds && i < claimed.dims.size(); ++i) holds = !claimed.dims[i].known() || claimed.dims[i].size == actual.shape()[i];
+    for (std::size_t i = 0; holds && i < claimed.dims.size(); ++i)
+      holds = !claimed.dims[i].known() || claimed.dims[i].size == actual.shape()[i];
   }
-  return holds ? "" : fmt::format("inference says {}, the output is {}{}", to_string(claimed), to_string(actual.type()), to_string(actual.shape()));
+  return holds ? ""
+               : fmt::format("inference says {}, the output is {}{}", to_string(claimed), to_string(actual.type()),
+                             to_string(actual.shape()));
 }
 
 Outcome run_case(const fs::path& folder) {
@@ -120,7 +125,8 @@ Outcome run_case(const fs::path& folder) {
     return error.code() == ErrorCode::kUnsupported ? not_supported(error.what()) : failed(error.what());
   }
   for (const Node& node : graph.nodes()) {
-    if (find_op(node.domain, node.op_type) == nullptr) outcome.unknown_ops.insert(node.domain.empty() ? node.op_type : node.domain + "." + node.op_type);
+    if (find_op(node.domain, node.op_type) == nullptr)
+      outcome.unknown_ops.insert(node.domain.empty() ? node.op_type : node.domain + "." + node.op_type);
   }
   if (!outcome.unknown_ops.empty()) return not_supported(fmt::format("operator {}", fmt::join(outcome.unknown_ops, ", ")));
 
@@ -134,13 +140,16 @@ Outcome run_case(const fs::path& folder) {
       return error.code() == ErrorCode::kUnsupported ? not_supported(error.what()) : failed(error.what());
     }
     try {
-      for (std::size_t i = 0; i < std::min(inputs.size(), graph.inputs().size()); ++i) as_declared(inputs[i], graph.value(graph.inputs()[i]).type);
-      for (std::size_t i = 0; i < std::min(expected.size(), graph.outputs().size()); ++i) as_declared(expected[i], graph.value(graph.outputs()[i]).type);
+      for (std::size_t i = 0; i < std::min(inputs.size(), graph.inputs().size()); ++i)
+        as_declared(inputs[i], graph.value(graph.inputs()[i]).type);
+      for (std::size_t i = 0; i < std::min(expected.size(), graph.outputs().size()); ++i)
+        as_declared(expected[i], graph.value(graph.outputs()[i]).type);
       // A few CastLike models declare another shape for `like` than their data have; only its type matters.
       GraphEditor editor(graph);
       for (std::size_t i = 0; i < std::min(inputs.size(), graph.inputs().size()); ++i) {
         const ValueId id = graph.inputs()[i];
-        if (!contradiction(graph.value(id).type, inputs[i]).empty() && graph.value(id).name == "like") editor.set_type(id, make_type(inputs[i].type(), inputs[i].shape()));
+        if (!contradiction(graph.value(id).type, inputs[i]).empty() && graph.value(id).name == "like")
+          editor.set_type(id, make_type(inputs[i].type(), inputs[i].shape()));
       }
       editor.finish(GraphEditor::Prune::kNo);
       const InferredGraph declared = infer_types(graph);
@@ -154,11 +163,14 @@ Outcome run_case(const fs::path& folder) {
         if (outputs.size() != expected.size()) return failed(fmt::format("{} outputs instead of {}", outputs.size(), expected.size()));
         for (std::size_t i = 0; i < outputs.size(); ++i) {
           const auto id = static_cast<std::size_t>(graph.outputs()[i]);
-          if (const std::string text = difference(outputs[i], expected[i]); !text.empty()) return failed(fmt::format("{}, output {}: {}", where, i, text));
+          if (const std::string text = difference(outputs[i], expected[i]); !text.empty())
+            return failed(fmt::format("{}, output {}: {}", where, i, text));
           for (const InferredGraph* inferred : {&declared, &exact}) {
-            if (const std::string text = contradiction(inferred->types[id], outputs[i]); !text.empty()) return failed(fmt::format("output {}: {}", i, text));
+            if (const std::string text = contradiction(inferred->types[id], outputs[i]); !text.empty())
+              return failed(fmt::format("output {}: {}", i, text));
             if (const auto& constant = inferred->constants[id]) {
-              if (const std::string text = difference(*constant, expected[i]); !text.empty()) return failed(fmt::format("folded output {}: {}", i, text));
+              if (const std::string text = difference(*constant, expected[i]); !text.empty())
+                return failed(fmt::format("folded output {}: {}", i, text));
             }
           }
           if (mode == ExecMode::kFast && !exact.types[id].fully_known()) ++outcome.partly_inferred;
@@ -208,7 +220,8 @@ int run(const fs::path& root, const std::string& declined_path, const std::strin
         case Outcome::Kind::kFailed: failures.push_back(fmt::format("{}: {}", name, outcome.reason)); break;
         case Outcome::Kind::kDeclined: refusals.push_back(fmt::format("{}: {}", name, outcome.reason)); break;
         case Outcome::Kind::kNotSupported:
-          if (outcome.unknown_ops.empty()) ++reasons[verbose ? name + ": " + outcome.reason : "sequences, optionals, strings, subgraphs (refused when read)"];
+          if (outcome.unknown_ops.empty())
+            ++reasons[verbose ? name + ": " + outcome.reason : "sequences, optionals, strings, subgraphs (refused when read)"];
           for (const std::string& op : outcome.unknown_ops) ++reasons["operator " + op];
           break;
         case Outcome::Kind::kPassed: break;
@@ -228,8 +241,8 @@ int run(const fs::path& root, const std::string& declined_path, const std::strin
   for (const std::string& line : refusals) fmt::print("  {}\n", line);
   if (!failures.empty()) fmt::print("failed:\n");
   for (const std::string& line : failures) fmt::print("  {}\n", line);
-  fmt::print("{} cases: {} passed, {} failed, {} declined, {} not supported; {} outputs are not fully inferred\n", total, counts[kPassed], counts[kFailed],
-             counts[kDeclined], counts[kNotSupported], partly);
+  fmt::print("{} cases: {} passed, {} failed, {} declined, {} not supported; {} outputs are not fully inferred\n", total, counts[kPassed],
+             counts[kFailed], counts[kDeclined], counts[kNotSupported], partly);
   return counts[kFailed] == 0 ? 0 : 1;
 }
 
@@ -240,10 +253,14 @@ int main(int argc, char** argv) {
   bool verbose = false;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
-    if (argument == "--declined" && i + 1 < argc) declined = argv[++i];
-    else if (argument == "--only" && i + 1 < argc) only = argv[++i];
-    else if (argument == "--verbose") verbose = true;
-    else root = argument;
+    if (argument == "--declined" && i + 1 < argc)
+      declined = argv[++i];
+    else if (argument == "--only" && i + 1 < argc)
+      only = argv[++i];
+    else if (argument == "--verbose")
+      verbose = true;
+    else
+      root = argument;
   }
   if (root.empty()) {
     fmt::print(stderr, "usage: nibble_onnx_node_tests DIR [--declined FILE] [--only PART_OF_A_NAME] [--verbose]\n");

@@ -92,7 +92,8 @@ TEST(Broadcast, ChunksOfAnySizeAgree) {
   for (const Tensor& b : {row, column}) {
     const Tensor product = evaluate("Mul", {a, b}, nullptr);
     for (std::int64_t i = 0; i < product.size(); ++i)
-      ASSERT_EQ(product.data<float>()[static_cast<std::size_t>(i)], a.data<float>()[static_cast<std::size_t>(i)] * broadcast_element(b, a.shape(), i));
+      ASSERT_EQ(product.data<float>()[static_cast<std::size_t>(i)],
+                a.data<float>()[static_cast<std::size_t>(i)] * broadcast_element(b, a.shape(), i));
   }
 }
 
@@ -119,7 +120,8 @@ TEST(Reduce, EveryLayoutAgreesWithDoubles) {
       }
       want[static_cast<std::size_t>(at)] += static_cast<double>(values[static_cast<std::size_t>(i)]);
     }
-    for (std::size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(static_cast<double>(got.data<float>()[i]), want[i], 1e-5) << "axes mask " << mask;
+    for (std::size_t i = 0; i < want.size(); ++i)
+      ASSERT_NEAR(static_cast<double>(got.data<float>()[i]), want[i], 1e-5) << "axes mask " << mask;
   }
 }
 

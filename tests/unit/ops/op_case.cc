@@ -52,7 +52,8 @@ void expect_no_contradiction(const Inferred& inferred, const std::vector<Tensor>
     bool holds = claimed.dtype == DataType::kUndefined || claimed.dtype == outputs[o].type();
     if (claimed.has_rank) {
       holds = holds && claimed.dims.size() == outputs[o].shape().size();
-      for (std::size_t i = 0; holds && i < claimed.dims.size(); ++i) holds = !claimed.dims[i].known() || claimed.dims[i].size == outputs[o].shape()[i];
+      for (std::size_t i = 0; holds && i < claimed.dims.size(); ++i)
+        holds = !claimed.dims[i].known() || claimed.dims[i].size == outputs[o].shape()[i];
     }
     EXPECT_TRUE(holds) << what << ": inference says " << to_string(claimed) << ", the output is " << to_string(outputs[o].type())
                        << to_string(outputs[o].shape());
@@ -147,8 +148,10 @@ void expect_refusal(const OpCase& c) {
     } catch (const Error&) {
     }
     for (TensorType& type : types) {
-      if (known == 2) type.dims.assign(type.dims.size(), Dim{});
-      else type = {};
+      if (known == 2)
+        type.dims.assign(type.dims.size(), Dim{});
+      else
+        type = {};
     }
   }
 }

@@ -15,12 +15,13 @@ struct OpCase {
 
 void PrintTo(const OpCase& c, std::ostream* out);
 
-// Evaluates the node and compares. Also infers its outputs four times - everything known; types and values but those of data unknown; symbolic
-// sizes; unknown ranks - and expects that no inference contradicts the actual outputs, and that with everything known it says their types.
+// Evaluates the node and compares. Also infers its outputs four times - everything known; types and values but those of data unknown;
+// symbolic sizes; unknown ranks - and expects that no inference contradicts the actual outputs, and that with everything known it says
+// their types.
 void expect_outputs(const OpCase& c);
 
-// Evaluation throws Error{kInvalidModel} or {kUnsupported} whose message names the node and contains `want`; inference with all constants known
-// throws it too, or at least does not crash.
+// Evaluation throws Error{kInvalidModel} or {kUnsupported} whose message names the node and contains `want`; inference with all constants
+// known throws it too, or at least does not crash.
 void expect_refusal(const OpCase& c);
 
 }  // namespace nibble
