@@ -22,11 +22,14 @@ std::vector<Tensor> convolution(const EvalContext& ctx) {
   const std::int64_t channels = geometry.groups * geometry.group_out, pixels = geometry.out_pixels();
   const FusedActivation activation = fused_activation(ctx.node);
   const auto out = y.mutable_data<T>();
-  if (geometry.group_in * geometry.in_pixels() == 0) std::fill(out.begin(), out.end(), T{});
-  else convolve<T>(ctx.pool, geometry, x.data<T>().data(), w.data<T>().data(), out.data());
+  if (geometry.group_in * geometry.in_pixels() == 0)
+    std::fill(out.begin(), out.end(), T{});
+  else
+    convolve<T>(ctx.pool, geometry, x.data<T>().data(), w.data<T>().data(), out.data());
   if (ctx.has_input(2)) {
     const auto bias = ctx.input(2).data<T>();
-    if (std::ssize(bias) != channels) fail_node(ctx.node, "the bias has shape {}, expected [{}]", to_string(ctx.input(2).shape()), channels);
+    if (std::ssize(bias) != channels)
+      fail_node(ctx.node, "the bias has shape {}, expected [{}]", to_string(ctx.input(2).shape()), channels);
     for (std::int64_t i = 0; i < geometry.batch * channels; ++i) {
       const T b = bias[at(i % channels)];
       T* row = out.data() + i * pixels;

@@ -8,8 +8,9 @@ namespace nibble {
 const OpDef& require_op(const Node& node, int opset) {
   const OpDef* op = find_op(node.domain, node.op_type);
   if (op == nullptr)
-    fail(ErrorCode::kUnsupported, "node '{}': operator {} of domain '{}' (opset {}) is not supported; `nibble list ops` names those that are",
-         node.name, node.op_type, node.domain.empty() ? "ai.onnx" : node.domain, opset);
+    fail(ErrorCode::kUnsupported,
+         "node '{}': operator {} of domain '{}' (opset {}) is not supported; `nibble list ops` names those that are", node.name,
+         node.op_type, node.domain.empty() ? "ai.onnx" : node.domain, opset);
   return *op;
 }
 
@@ -17,7 +18,9 @@ void check_arity(const OpDef& op, const Node& node) {
   const auto check = [&](std::size_t found, int min, int max, std::string_view what) {
     const auto count = static_cast<std::int64_t>(found);
     if (count < min || (max >= 0 && count > max)) {
-      const std::string expected = max < 0 ? fmt::format("at least {}", min) : min == max ? fmt::format("{}", min) : fmt::format("{} to {}", min, max);
+      const std::string expected = max < 0      ? fmt::format("at least {}", min)
+                                   : min == max ? fmt::format("{}", min)
+                                                : fmt::format("{} to {}", min, max);
       fail_node(node, "has {} {}, expected {}", count, what, expected);
     }
   };

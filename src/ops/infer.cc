@@ -27,7 +27,8 @@ bool small(const TensorType& type) {
 
 // What a model file declares about a value completes what was inferred; it never overrules a known size (exporters leave stale ones).
 void merge_declared(TensorType& type, const TensorType& declared, const Node& node, std::string_view value, bool trust_sizes) {
-  if (type.dtype == DataType::kUndefined) type.dtype = declared.dtype;
+  if (type.dtype == DataType::kUndefined)
+    type.dtype = declared.dtype;
   else if (declared.dtype != DataType::kUndefined && declared.dtype != type.dtype)
     fail_node(node, "gives {} for output '{}', which the model declares as {}", to_string(type.dtype), value, to_string(declared.dtype));
   if (!declared.has_rank) return;
@@ -53,7 +54,8 @@ struct Walk {
     return computed ? &*computed : nullptr;
   }
 
-  void evaluate(const Node& node, const OpDef& op, int opset, std::span<const Tensor* const> constants, std::span<const TensorType> outputs) {
+  void evaluate(const Node& node, const OpDef& op, int opset, std::span<const Tensor* const> constants,
+                std::span<const TensorType> outputs) {
     std::int64_t elements = 0;
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       if (node.inputs[i] == kNoValue) continue;
@@ -84,7 +86,8 @@ struct Walk {
         constants[i] = constant_of(node.inputs[i]);
       }
       if (op->infer != nullptr) {
-        InferContext ctx{.node = node, .opset = opset, .inputs = inputs, .constants = constants, .outputs = std::move(outputs), .constant_outputs = {}};
+        InferContext ctx{
+            .node = node, .opset = opset, .inputs = inputs, .constants = constants, .outputs = std::move(outputs), .constant_outputs = {}};
         ctx.constant_outputs.resize(node.outputs.size());
         naming_node(node, [&] { op->infer(ctx); });
         outputs = std::move(ctx.outputs);
@@ -114,8 +117,10 @@ InferredGraph infer_types(const Graph& graph, std::span<const TensorType> input_
   walk.result.constants.resize(graph.values().size());
   for (std::size_t v = 0; v < graph.values().size(); ++v) {
     const Value& value = graph.values()[v];
-    if (value.constant) walk.result.types[v] = make_type(value.constant->type(), value.constant->shape());
-    else if (value.producer == kNoNode) walk.result.types[v] = value.type;
+    if (value.constant)
+      walk.result.types[v] = make_type(value.constant->type(), value.constant->shape());
+    else if (value.producer == kNoNode)
+      walk.result.types[v] = value.type;
   }
   if (!input_types.empty() && input_types.size() != graph.inputs().size())
     fail(ErrorCode::kInvalidArgument, "{} input types were given for a graph of {} inputs", input_types.size(), graph.inputs().size());

@@ -56,10 +56,9 @@ Tensor convolve_integers(const EvalContext& ctx, const Operand& x, const Operand
 Tensor multiply_integers(const EvalContext& ctx, const Operand& a, const Operand& b) {
   const Shape& left = a.values->shape();
   const MatMulGeometry geometry = matmul_geometry(ctx.node, left, b.values->shape());
-  const auto rows = centered(ctx.node, *a.values, a.zero, a.values->size() / std::max<std::int64_t>(geometry.m * geometry.k, 1), geometry.m,
-                             geometry.k);
-  const auto columns =
-      centered(ctx.node, *b.values, b.zero, b.values->size() / std::max<std::int64_t>(geometry.n, 1), geometry.n, 1);
+  const auto rows =
+      centered(ctx.node, *a.values, a.zero, a.values->size() / std::max<std::int64_t>(geometry.m * geometry.k, 1), geometry.m, geometry.k);
+  const auto columns = centered(ctx.node, *b.values, b.zero, b.values->size() / std::max<std::int64_t>(geometry.n, 1), geometry.n, 1);
   Tensor y(DataType::kInt32, geometry.output);
   matmul(ctx.pool, geometry, rows.data(), columns.data(), reinterpret_cast<std::uint32_t*>(y.mutable_bytes()));
   return y;
@@ -129,14 +128,16 @@ std::vector<Tensor> qlinear_conv(const EvalContext& ctx) {
   const Tensor& w = ctx.input(3);
   require_rank(node, w, 3, "the weight");
   const std::int64_t filters = w.shape()[0];
-  Tensor sums = convolve_integers(ctx, {&ctx.input(0), zero_points_or_zero(node, ctx, 2, 1)}, {&w, zero_points_or_zero(node, ctx, 5, filters)});
+  Tensor sums =
+      convolve_integers(ctx, {&ctx.input(0), zero_points_or_zero(node, ctx, 2, 1)}, {&w, zero_points_or_zero(node, ctx, 5, filters)});
   const std::int64_t pixels = product(sums.shape(), 2, sums.shape().size());
   if (ctx.has_input(8)) {
     const auto bias = ctx.input(8).data<std::int32_t>();
     if (std::ssize(bias) != filters) fail_node(node, "the bias has shape {}, expected [{}]", to_string(ctx.input(8).shape()), filters);
     const auto out = sums.mutable_data<std::int32_t>();
     for (std::int64_t i = 0; i < std::ssize(out); ++i)
-      out[at(i)] = static_cast<std::int32_t>(static_cast<std::uint32_t>(out[at(i)]) + static_cast<std::uint32_t>(bias[at(i / pixels % filters)]));
+      out[at(i)] =
+          static_cast<std::int32_t>(static_cast<std::uint32_t>(out[at(i)]) + static_cast<std::uint32_t>(bias[at(i / pixels % filters)]));
   }
   const auto x_scale = scales(node, ctx.input(1), 1);
   auto w_scale = scales_or_one(node, ctx.input(4), filters);

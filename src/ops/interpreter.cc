@@ -1,8 +1,8 @@
 // The interpreter walks the nodes in order and frees each value after its last use.
 //
-// In kFast mode chains of 4-D ops run channels-last: a value is held as ONNX lays it out ([N,C,H,W], `plain`), as [N,H,W,C] (`nhwc`), or both;
-// whichever a node asks for is made from the other when it is first needed. Convolutions always ask for nhwc; ops that have a channels-last form,
-// element-wise ops and Concat follow what their inputs already are; all others get plain tensors.
+// In kFast mode chains of 4-D ops run channels-last: a value is held as ONNX lays it out ([N,C,H,W], `plain`), as [N,H,W,C] (`nhwc`), or
+// both; whichever a node asks for is made from the other when it is first needed. Convolutions always ask for nhwc; ops that have a
+// channels-last form, element-wise ops and Concat follow what their inputs already are; all others get plain tensors.
 #include "nibble/interpreter.h"
 
 #include <algorithm>
@@ -22,8 +22,8 @@ void check_input(const Graph& graph, ValueId id, const Tensor& tensor) {
   const Value& value = graph.value(id);
   const TensorType& type = value.type;
   const auto wrong = [&] {
-    fail(ErrorCode::kInvalidData, "input '{}' is {}{}, but the model takes {}", value.name, to_string(tensor.type()), to_string(tensor.shape()),
-         to_string(type));
+    fail(ErrorCode::kInvalidData, "input '{}' is {}{}, but the model takes {}", value.name, to_string(tensor.type()),
+         to_string(tensor.shape()), to_string(type));
   };
   if (!tensor.defined()) fail(ErrorCode::kInvalidData, "input '{}' has no value; the model takes {}", value.name, to_string(type));
   if (type.dtype != DataType::kUndefined && type.dtype != tensor.type()) wrong();

@@ -17,7 +17,8 @@ void infer(InferContext& ctx) {
 bool multiply_fast(ThreadPool* pool, const MatMulGeometry& g, const float* a, const float* b, float* y) {
   if (g.b_shared) return onednn_gemm(pool, false, false, g.m * g.batches(), g.n, g.k, 1.0F, a, b, y);
   for (std::int64_t i = 0; i < g.batches(); ++i) {
-    if (!onednn_gemm(pool, false, false, g.m, g.n, g.k, 1.0F, a + g.a_batch[at(i)] * g.m * g.k, b + g.b_batch[at(i)] * g.k * g.n, y + i * g.m * g.n))
+    if (!onednn_gemm(pool, false, false, g.m, g.n, g.k, 1.0F, a + g.a_batch[at(i)] * g.m * g.k, b + g.b_batch[at(i)] * g.k * g.n,
+                     y + i * g.m * g.n))
       return false;
   }
   return true;
@@ -31,7 +32,9 @@ Tensor product(const EvalContext& ctx) {
   const MatMulGeometry geometry = matmul_geometry(ctx.node, a.shape(), b.shape());
   Tensor y(a.type(), geometry.output);
   if constexpr (std::is_same_v<T, float>) {
-    if (ctx.mode == ExecMode::kFast && multiply_fast(ctx.pool, geometry, a.data<float>().data(), b.data<float>().data(), y.mutable_data<float>().data())) return y;
+    if (ctx.mode == ExecMode::kFast &&
+        multiply_fast(ctx.pool, geometry, a.data<float>().data(), b.data<float>().data(), y.mutable_data<float>().data()))
+      return y;
   }
   matmul<T>(ctx.pool, geometry, reinterpret_cast<const T*>(a.bytes()), reinterpret_cast<const T*>(b.bytes()),
             reinterpret_cast<T*>(y.mutable_bytes()));
@@ -40,7 +43,8 @@ Tensor product(const EvalContext& ctx) {
 
 std::vector<Tensor> evaluate(const EvalContext& ctx) {
   const DataType type = ctx.input(0).type();
-  if (ctx.input(1).type() != type) fail_node(ctx.node, "the inputs are {} and {}, expected one type", to_string(type), to_string(ctx.input(1).type()));
+  if (ctx.input(1).type() != type)
+    fail_node(ctx.node, "the inputs are {} and {}, expected one type", to_string(type), to_string(ctx.input(1).type()));
   switch (type) {
     case DataType::kInt32:
     case DataType::kUInt32: return {product<std::uint32_t>(ctx)};
@@ -57,6 +61,7 @@ std::vector<Tensor> evaluate(const EvalContext& ctx) {
 
 }  // namespace
 
-const OpDef kMatMul = {.name = "MatMul", .min_inputs = 2, .max_inputs = 2, .infer = infer, .evaluate = evaluate, .rule = QuantRule::kCompute};
+const OpDef kMatMul = {
+    .name = "MatMul", .min_inputs = 2, .max_inputs = 2, .infer = infer, .evaluate = evaluate, .rule = QuantRule::kCompute};
 
 }  // namespace nibble::nn

@@ -18,7 +18,8 @@ MatMulGeometry matmul_geometry(const Node& node, const Shape& a, const Shape& b)
   g.m = left[left.size() - 2];
   g.k = left.back();
   g.n = right.back();
-  if (right[right.size() - 2] != g.k) fail_node(node, "cannot multiply shapes {} and {}: {} columns meet {} rows", to_string(a), to_string(b), g.k, right[right.size() - 2]);
+  if (right[right.size() - 2] != g.k)
+    fail_node(node, "cannot multiply shapes {} and {}: {} columns meet {} rows", to_string(a), to_string(b), g.k, right[right.size() - 2]);
   const std::size_t rank = std::max(left.size(), right.size()) - 2;
   const auto padded = [&](const Shape& s) {
     Shape result(rank + 2 - s.size(), 1);
@@ -71,10 +72,14 @@ void infer_matmul_dims(const Node& node, const TensorType& a, const TensorType& 
     const Dim one{.size = 1, .symbol = {}};
     const Dim l = i + left.size() >= rank + 2 ? left[i + left.size() - rank - 2] : one;
     const Dim r = i + right.size() >= rank + 2 ? right[i + right.size() - rank - 2] : one;
-    if (l.known() && l.size == 1) y.dims.push_back(r);
-    else if ((r.known() && r.size == 1) || l == r) y.dims.push_back(l);
-    else if (l.known() && r.known()) wrong();
-    else y.dims.push_back(l.known() ? l : r.known() ? r : Dim{});
+    if (l.known() && l.size == 1)
+      y.dims.push_back(r);
+    else if ((r.known() && r.size == 1) || l == r)
+      y.dims.push_back(l);
+    else if (l.known() && r.known())
+      wrong();
+    else
+      y.dims.push_back(l.known() ? l : r.known() ? r : Dim{});
   }
   if (a.dims.size() != 1) y.dims.push_back(left[left.size() - 2]);
   if (b.dims.size() != 1) y.dims.push_back(right.back());

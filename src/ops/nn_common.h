@@ -50,7 +50,8 @@ inline void infer_same(InferContext& ctx) {
   if (!ctx.outputs.empty() && ctx.has_input(0)) ctx.outputs[0] = *ctx.inputs[0];
 }
 
-// Calls body.operator()<float or double>(ctx) with 16-bit floats widened to float32 before and narrowed again after. Input 0 tells the type.
+// Calls body.operator()<float or double>(ctx) with 16-bit floats widened to float32 before and narrowed again after. Input 0 tells the
+// type.
 template <typename Body>
 std::vector<Tensor> evaluate_real(const EvalContext& ctx, Body&& body) {
   const DataType type = ctx.input(0).type();

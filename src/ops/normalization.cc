@@ -45,14 +45,16 @@ std::vector<Tensor> batch(const EvalContext& ctx) {
   const Node& node = ctx.node;
   const Tensor& x = ctx.input(0);
   require_rank(node, x, 2, "the input");
-  if (ctx.opset < 9 && node.get_int("spatial", 1) == 0) fail(ErrorCode::kUnsupported, "node '{}' ({}): spatial=0 is not supported", node.name, node.op_type);
+  if (ctx.opset < 9 && node.get_int("spatial", 1) == 0)
+    fail(ErrorCode::kUnsupported, "node '{}' ({}): spatial=0 is not supported", node.name, node.op_type);
   const std::int64_t channels = x.shape()[1], pixels = product(x.shape(), 2, x.shape().size());
   const auto scale = channel_parameter<T>(ctx, 1, channels, "the scale");
   const auto bias = channel_parameter<T>(ctx, 2, channels, "the bias");
   // Statistics may be of another floating point type than the data (opset 14 on).
   const auto given_mean = to_doubles(ctx.input(3)), given_variance = to_doubles(ctx.input(4));
   if (std::ssize(given_mean) != channels || std::ssize(given_variance) != channels)
-    fail_node(node, "mean and variance have shapes {} and {}, expected [{}]", to_string(ctx.input(3).shape()), to_string(ctx.input(4).shape()), channels);
+    fail_node(node, "mean and variance have shapes {} and {}, expected [{}]", to_string(ctx.input(3).shape()),
+              to_string(ctx.input(4).shape()), channels);
   const float epsilon = node.get_float("epsilon", 1e-5F), momentum = node.get_float("momentum", 0.9F);
   const bool training = node.get_int("training_mode", 0) != 0;
 
@@ -63,7 +65,8 @@ std::vector<Tensor> batch(const EvalContext& ctx) {
   for (std::int64_t c = 0; c < channels; ++c) {
     double mean = given_mean[at(c)], variance = given_variance[at(c)];
     if (training) {
-      const Moments m = moments<T>(x.shape()[0] * pixels, [&](std::int64_t i) { return in[(i / pixels * channels + c) * pixels + i % pixels]; });
+      const Moments m =
+          moments<T>(x.shape()[0] * pixels, [&](std::int64_t i) { return in[(i / pixels * channels + c) * pixels + i % pixels]; });
       running_mean[at(c)] = mean * static_cast<double>(momentum) + m.mean * (1.0 - static_cast<double>(momentum));
       running_variance[at(c)] = variance * static_cast<double>(momentum) + m.variance * (1.0 - static_cast<double>(momentum));
       mean = m.mean;
@@ -280,7 +283,8 @@ std::vector<Tensor> lp(const EvalContext& ctx) {
   const Tensor& x = ctx.input(0);
   const std::int64_t axis = checked_axis(ctx.node, ctx.node.get_int("axis", -1), x.rank()), p = ctx.node.get_int("p", 2);
   if (p != 1 && p != 2) fail_node(ctx.node, "p is {}, expected 1 or 2", p);
-  const std::int64_t outer = product(x.shape(), 0, at(axis)), size = x.shape()[at(axis)], inner = product(x.shape(), at(axis) + 1, x.shape().size());
+  const std::int64_t outer = product(x.shape(), 0, at(axis)), size = x.shape()[at(axis)],
+                     inner = product(x.shape(), at(axis) + 1, x.shape().size());
   Tensor y(x.type(), x.shape());
   const auto in = x.data<T>();
   const auto out = y.mutable_data<T>();
@@ -293,7 +297,8 @@ std::vector<Tensor> lp(const EvalContext& ctx) {
         norm += p == 1 ? std::abs(v) : v * v;
       }
       if (p == 2) norm = std::sqrt(norm);
-      for (std::int64_t a = 0; a < size; ++a) out[element(a)] = norm == 0.0 ? T{} : static_cast<T>(static_cast<double>(in[element(a)]) / norm);
+      for (std::int64_t a = 0; a < size; ++a)
+        out[element(a)] = norm == 0.0 ? T{} : static_cast<T>(static_cast<double>(in[element(a)]) / norm);
     }
   }
   return {std::move(y)};
@@ -316,7 +321,8 @@ std::vector<Tensor> local_response(const EvalContext& ctx) {
   const auto out = y.mutable_data<T>();
   for (std::int64_t n = 0; n < x.shape()[0]; ++n) {
     for (std::int64_t c = 0; c < channels; ++c) {
-      const std::int64_t first = std::max<std::int64_t>(c - before, 0), last = after >= channels ? channels - 1 : std::min(c + after, channels - 1);
+      const std::int64_t first = std::max<std::int64_t>(c - before, 0),
+                         last = after >= channels ? channels - 1 : std::min(c + after, channels - 1);
       for (std::int64_t p = 0; p < pixels; ++p) {
         T sum{};
         for (std::int64_t k = first; k <= last; ++k) {
@@ -373,7 +379,8 @@ const OpDef kLayerNormalization = {
 const OpDef kMeanVarianceNormalization = {
     .name = "MeanVarianceNormalization",
     .infer = infer_same,
-    .evaluate = [](const EvalContext& ctx) { return evaluate_real(ctx, []<typename T>(const EvalContext& c) { return mean_variance<T>(c); }); },
+    .evaluate =
+        [](const EvalContext& ctx) { return evaluate_real(ctx, []<typename T>(const EvalContext& c) { return mean_variance<T>(c); }); },
     .rule = QuantRule::kFloat,
     .note = kWhy};
 const OpDef kLpNormalization = {
@@ -385,7 +392,8 @@ const OpDef kLpNormalization = {
 const OpDef kLrn = {
     .name = "LRN",
     .infer = infer_same,
-    .evaluate = [](const EvalContext& ctx) { return evaluate_real(ctx, []<typename T>(const EvalContext& c) { return local_response<T>(c); }); },
+    .evaluate =
+        [](const EvalContext& ctx) { return evaluate_real(ctx, []<typename T>(const EvalContext& c) { return local_response<T>(c); }); },
     .rule = QuantRule::kFloat,
     .note = "divides by a power of a sum of squares"};
 

@@ -23,7 +23,7 @@ void* unconst(const void* p) { return const_cast<void*>(p); }
 
 // A part of a convolution's output, computed by one thread: some samples, or some rows of one sample.
 struct Piece {
-  ConvGeometry geometry;  // of the part alone
+  ConvGeometry geometry;                              // of the part alone
   std::int64_t source_offset = 0, result_offset = 0;  // in floats
   dnnl::convolution_forward::primitive_desc description = {};
   dnnl::convolution_forward primitive = {};
@@ -38,14 +38,14 @@ struct ConvState : OpState {
   std::vector<memory> weights;  // in each order that a piece asked for
 };
 
-memory::dims spatial(const ConvGeometry& g, std::int64_t WindowAxis::* member, std::int64_t less = 0) {
+memory::dims spatial(const ConvGeometry& g, std::int64_t WindowAxis::*member, std::int64_t less = 0) {
   memory::dims result;
   for (const WindowAxis& axis : g.axes) result.push_back(axis.*member - less);
   return result;
 }
 
-// oneDNN gets one thread everywhere; the work is shared out over our own pool, whose threads sleep when idle (OpenMP's would spin, and take the
-// processor from the loops between two convolutions).
+// oneDNN gets one thread everywhere; the work is shared out over our own pool, whose threads sleep when idle (OpenMP's would spin, and take
+// the processor from the loops between two convolutions).
 std::vector<Piece> cut(const ConvGeometry& g, std::int64_t threads) {
   std::vector<Piece> pieces;
   const WindowAxis& rows = g.axes[0];
@@ -85,15 +85,17 @@ void prepare(Piece& piece, const memory::desc& weights, bool has_bias, const Fus
   const memory::desc source({g.batch, g.groups * g.group_in, g.axes[0].in, g.axes[1].in}, type, memory::format_tag::nhwc);
   const memory::desc result({g.batch, g.groups * g.group_out, g.axes[0].out, g.axes[1].out}, type, memory::format_tag::nhwc);
   const memory::desc bias = has_bias ? memory::desc({g.groups * g.group_out}, type, memory::format_tag::x) : memory::desc();
-  const dnnl::convolution_forward::desc op(dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, source, weights, bias, result,
-                                           spatial(g, &WindowAxis::stride), spatial(g, &WindowAxis::dilation, 1), spatial(g, &WindowAxis::pad_begin),
-                                           spatial(g, &WindowAxis::pad_end));
+  const dnnl::convolution_forward::desc op(dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, source, weights, bias,
+                                           result, spatial(g, &WindowAxis::stride), spatial(g, &WindowAxis::dilation, 1),
+                                           spatial(g, &WindowAxis::pad_begin), spatial(g, &WindowAxis::pad_end));
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   if (activation.present) {
     dnnl::post_ops post;
-    if (activation.low == 0.0F && std::isinf(activation.high)) post.append_eltwise(1.0F, dnnl::algorithm::eltwise_relu, 0.0F, 0.0F);
-    else post.append_eltwise(1.0F, dnnl::algorithm::eltwise_clip, activation.low, activation.high);
+    if (activation.low == 0.0F && std::isinf(activation.high))
+      post.append_eltwise(1.0F, dnnl::algorithm::eltwise_relu, 0.0F, 0.0F);
+    else
+      post.append_eltwise(1.0F, dnnl::algorithm::eltwise_clip, activation.low, activation.high);
     attributes.set_post_ops(post);
   }
   piece.description = dnnl::convolution_forward::primitive_desc(op, attributes, engine());
@@ -124,7 +126,8 @@ std::optional<Tensor> onednn_conv_nhwc(const EvalContext& ctx, const ConvGeometr
       for (Piece& piece : state.pieces) prepare(piece, memory::desc(weight_dims, type, memory::format_tag::any), has_bias, activation);
     }
     if (ctx.constant_inputs.size() < 2 || !ctx.constant_inputs[1]) state.weights.clear();
-    memory given(memory::desc(weight_dims, type, g.groups > 1 ? memory::format_tag::goihw : memory::format_tag::oihw), engine(), unconst(w.bytes()));
+    memory given(memory::desc(weight_dims, type, g.groups > 1 ? memory::format_tag::goihw : memory::format_tag::oihw), engine(),
+                 unconst(w.bytes()));
     for (Piece& piece : state.pieces) {
       const memory::desc wanted = piece.description.weights_desc();
       auto ready = std::find_if(state.weights.begin(), state.weights.end(), [&](const memory& m) { return m.get_desc() == wanted; });
@@ -164,21 +167,23 @@ std::optional<Tensor> onednn_conv_nhwc(const EvalContext& ctx, const ConvGeometr
   }
 }
 
-bool onednn_gemm(ThreadPool* pool, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const float* a,
-                 const float* b, float* y) {
+bool onednn_gemm(ThreadPool* pool, bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha,
+                 const float* a, const float* b, float* y) {
   if (m == 0 || n == 0 || k == 0) return false;
   constexpr std::int64_t kWorthSharing = 1 << 18;  // products
   const std::int64_t threads = pool != nullptr ? pool->threads() : 1;
   const bool by_rows = m >= n;
   const std::int64_t length = by_rows ? m : n;
-  const std::int64_t count = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) < kWorthSharing ? 1 : std::min(threads, length);
+  const std::int64_t count =
+      static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) < kWorthSharing ? 1 : std::min(threads, length);
   std::vector<dnnl_status_t> status(static_cast<std::size_t>(count), dnnl_success);
   const auto part = [&](std::int64_t i) {
     const std::int64_t first = length * i / count, size = length * (i + 1) / count - first;
     const float* part_a = by_rows ? a + (transpose_a ? first : first * k) : a;
     const float* part_b = by_rows ? b : b + (transpose_b ? first * k : first);
-    status[static_cast<std::size_t>(i)] = dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', by_rows ? size : m, by_rows ? n : size, k, alpha, part_a,
-                                                     transpose_a ? m : k, part_b, transpose_b ? k : n, 0.0F, y + (by_rows ? first * n : first), n);
+    status[static_cast<std::size_t>(i)] =
+        dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', by_rows ? size : m, by_rows ? n : size, k, alpha, part_a,
+                   transpose_a ? m : k, part_b, transpose_b ? k : n, 0.0F, y + (by_rows ? first * n : first), n);
   };
   parallel_for(count > 1 ? pool : nullptr, count, 1, [&](std::int64_t begin, std::int64_t end) {
     const OnednnThreads one_thread(1);
@@ -205,7 +210,8 @@ std::optional<Tensor> onednn_unary(ThreadPool* pool, const Node& node, const Ten
       const dnnl::eltwise_forward::primitive_desc description({dnnl::prop_kind::forward_inference, function, flat, 0.0F, 0.0F}, engine());
       dnnl::stream stream(engine());
       dnnl::eltwise_forward(description)
-          .execute(stream, {{DNNL_ARG_SRC, memory(flat, engine(), unconst(in + begin))}, {DNNL_ARG_DST, memory(flat, engine(), out + begin)}});
+          .execute(stream,
+                   {{DNNL_ARG_SRC, memory(flat, engine(), unconst(in + begin))}, {DNNL_ARG_DST, memory(flat, engine(), out + begin)}});
       stream.wait();
     });
     return y;

@@ -14,7 +14,8 @@ namespace nibble::nn {
 namespace {
 
 template <typename T>
-[[gnu::always_inline]] inline void tile(const T* a, const T* b, std::int64_t k, T* c, std::int64_t ldc, std::int64_t rows, std::int64_t cols) {
+[[gnu::always_inline]] inline void tile(const T* a, const T* b, std::int64_t k, T* c, std::int64_t ldc, std::int64_t rows,
+                                        std::int64_t cols) {
   typedef T Vector __attribute__((vector_size(kCols * sizeof(T))));
   static_assert(kRows == 6);
   // Six names, not an array: gcc keeps these in registers.
@@ -33,7 +34,8 @@ template <typename T>
   for (std::int64_t r = 0; r < rows; ++r) std::memcpy(c + r * ldc, &result[r], static_cast<std::size_t>(cols) * sizeof(T));
 }
 
-NIBBLE_VERSIONS void tile_f32(const float* a, const float* b, std::int64_t k, float* c, std::int64_t ldc, std::int64_t rows, std::int64_t cols) {
+NIBBLE_VERSIONS void tile_f32(const float* a, const float* b, std::int64_t k, float* c, std::int64_t ldc, std::int64_t rows,
+                              std::int64_t cols) {
   tile<float>(a, b, k, c, ldc, rows, cols);
 }
 NIBBLE_VERSIONS void tile_f64(const double* a, const double* b, std::int64_t k, double* c, std::int64_t ldc, std::int64_t rows,

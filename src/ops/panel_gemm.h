@@ -1,8 +1,8 @@
 // Matrix products in a fixed order.
 //
-// C[m, n] = sum over k, ascending, of A[m, k] * B[k, n], each product and sum rounded by itself. Blocking, vectors and threads only decide which
-// elements are computed together, never the order inside one, so the bits depend on nothing but A and B. Register tiles of kRows x kCols; A and B
-// come as panels: A [k][kRows], B [k][kCols], padded with zeros.
+// C[m, n] = sum over k, ascending, of A[m, k] * B[k, n], each product and sum rounded by itself. Blocking, vectors and threads only decide
+// which elements are computed together, never the order inside one, so the bits depend on nothing but A and B. Register tiles of kRows x
+// kCols; A and B come as panels: A [k][kRows], B [k][kCols], padded with zeros.
 #pragma once
 
 #include <algorithm>

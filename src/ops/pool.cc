@@ -92,8 +92,10 @@ class PoolLoops {
     const WindowAxis& axis = axes_[d];
     std::int64_t index = base * axis.in + taps[d]->first;
     for (std::int64_t i = 0; i < taps[d]->count; ++i, index += axis.dilation) {
-      if (d + 1 == axes_.size()) visit(index);
-      else walk(taps, d + 1, index, visit);
+      if (d + 1 == axes_.size())
+        visit(index);
+      else
+        walk(taps, d + 1, index, visit);
     }
   }
   std::vector<WindowAxis> axes_;
@@ -358,7 +360,8 @@ void infer_unpool(InferContext& ctx) {
   const WindowAttributes window = read_window(ctx.node, x.dims.size() - 2, {});
   for (std::size_t d = 2; d < x.dims.size(); ++d) {
     if (x.dims[d].known() && x.dims[d].size < (std::int64_t{1} << 30))
-      y.dims[d].size = (x.dims[d].size - 1) * window.strides[d - 2] + window.kernel[d - 2] - window.pads[d - 2] - window.pads[d - 4 + x.dims.size()];
+      y.dims[d].size =
+          (x.dims[d].size - 1) * window.strides[d - 2] + window.kernel[d - 2] - window.pads[d - 2] - window.pads[d - 4 + x.dims.size()];
   }
 }
 
@@ -381,7 +384,8 @@ std::vector<Tensor> max_unpool(const EvalContext& ctx) {
   Tensor y = Tensor::zeros(x.type(), shape);
   const auto in = x.data<T>();
   const auto indices = ctx.input(1).data<std::int64_t>();
-  if (indices.size() != in.size()) fail_node(node, "the indices have shape {}, expected {}", to_string(ctx.input(1).shape()), to_string(x.shape()));
+  if (indices.size() != in.size())
+    fail_node(node, "the indices have shape {}, expected {}", to_string(ctx.input(1).shape()), to_string(x.shape()));
   const auto out = y.mutable_data<T>();
   for (std::size_t i = 0; i < in.size(); ++i) {
     std::int64_t rest = indices[i], target = 0, scale = 1;

@@ -18,7 +18,8 @@ QuantLayout quant_layout(const Node& node, const Shape& x, const Shape& scale) {
   layout.inner = product(x, at(axis) + 1, x.size());
   if (block_size == 0) {
     if (scale.size() != 1 || scale[0] != layout.axis)
-      fail_node(node, "the scale has shape {}, expected a scalar or [{}] (axis {} of {})", to_string(scale), layout.axis, axis, to_string(x));
+      fail_node(node, "the scale has shape {}, expected a scalar or [{}] (axis {} of {})", to_string(scale), layout.axis, axis,
+                to_string(x));
     layout.kind = QuantLayout::Kind::kPerAxis;
     return layout;
   }
@@ -28,7 +29,8 @@ QuantLayout quant_layout(const Node& node, const Shape& x, const Shape& scale) {
   Shape expected = x;
   expected[at(axis)] = layout.blocks;
   if (scale != expected)
-    fail_node(node, "the scale has shape {}, expected {} (blocks of {} on axis {})", to_string(scale), to_string(expected), block_size, axis);
+    fail_node(node, "the scale has shape {}, expected {} (blocks of {} on axis {})", to_string(scale), to_string(expected), block_size,
+              axis);
   return layout;
 }
 

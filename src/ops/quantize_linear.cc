@@ -10,8 +10,8 @@
 namespace nibble::nn {
 namespace {
 
-// Calls body(parameter, first, count, step) for runs of elements: per tensor and per axis a run shares one parameter (step 0), in blocks each
-// element has the next one (step 1).
+// Calls body(parameter, first, count, step) for runs of elements: per tensor and per axis a run shares one parameter (step 0), in blocks
+// each element has the next one (step 1).
 template <typename Body>
 void for_each_run(ThreadPool* pool, const QuantLayout& layout, const Body& body) {
   const std::int64_t step = layout.kind == QuantLayout::Kind::kBlocked ? 1 : 0;
@@ -38,7 +38,8 @@ DataType quantized_type(const Node& node, const TensorType* zero_point) {
     case 22: return DataType::kInt4;
     default: break;
   }
-  fail_node(node, "output_dtype {} is not supported; known are int4, uint4, int8, uint8, int16 and uint16", node.get_int("output_dtype", 0));
+  fail_node(node, "output_dtype {} is not supported; known are int4, uint4, int8, uint8, int16 and uint16",
+            node.get_int("output_dtype", 0));
 }
 
 void infer_quantize(InferContext& ctx) {

@@ -1,5 +1,5 @@
-// Resize and Upsample. Every mode is separable: along one axis, each output position is a weighted sum of a few input positions (its taps), so a
-// resize is one pass an axis that changes. Coordinates are computed in float32, as ONNX Runtime does, so that ties fall alike.
+// Resize and Upsample. Every mode is separable: along one axis, each output position is a weighted sum of a few input positions (its taps),
+// so a resize is one pass an axis that changes. Coordinates are computed in float32, as ONNX Runtime does, so that ties fall alike.
 #include <algorithm>
 #include <cmath>
 #include <optional>
@@ -11,7 +11,15 @@ namespace nibble::nn {
 namespace {
 
 enum class Mode { kNearest, kLinear, kCubic };
-enum class Coordinates { kHalfPixel, kHalfPixelSymmetric, kPytorchHalfPixel, kAlignCorners, kAsymmetric, kTfHalfPixelForNn, kTfCropAndResize };
+enum class Coordinates {
+  kHalfPixel,
+  kHalfPixelSymmetric,
+  kPytorchHalfPixel,
+  kAlignCorners,
+  kAsymmetric,
+  kTfHalfPixelForNn,
+  kTfCropAndResize
+};
 enum class Nearest { kRoundPreferFloor, kRoundPreferCeil, kFloor, kCeil, kSimple };
 
 template <typename Enum, std::size_t N>
@@ -161,8 +169,10 @@ void plan_sizes(const Node& node, const Shape& in, const ResizeInputs& inputs, R
     if (in[d] == 0 && size != 0) fail_node(node, "an axis of size 0 cannot become {}", size);
     plan.out[d] = size;
     plan.scale[d] = in[d] == 0 ? 1.0F : static_cast<float>(size) / static_cast<float>(in[d]);
-    if (!common) common = plan.scale[d];
-    else common = policy == "not_larger" ? std::min(*common, plan.scale[d]) : std::max(*common, plan.scale[d]);
+    if (!common)
+      common = plan.scale[d];
+    else
+      common = policy == "not_larger" ? std::min(*common, plan.scale[d]) : std::max(*common, plan.scale[d]);
   }
   if (policy == "stretch") return;
   if (policy != "not_larger" && policy != "not_smaller")
@@ -182,9 +192,9 @@ struct Tap {
 };
 struct AxisTaps {
   std::int64_t in = 0, out = 0;
-  std::vector<Tap> taps;                  // of all outputs
-  std::vector<std::int64_t> first;        // out + 1 offsets into taps
-  std::vector<bool> outside;              // tf_crop_and_resize: gets the extrapolation value
+  std::vector<Tap> taps;            // of all outputs
+  std::vector<std::int64_t> first;  // out + 1 offsets into taps
+  std::vector<bool> outside;        // tf_crop_and_resize: gets the extrapolation value
 };
 
 float original_coordinate(const ResizePlan& plan, std::size_t d, std::int64_t in, std::int64_t o) {
@@ -275,30 +285,31 @@ AxisTaps axis_taps(const ResizePlan& plan, std::size_t d, std::int64_t in) {
 // [outer, in, inner] -> [outer, out, inner]
 template <typename T>
 void resize_axis(ThreadPool* pool, const AxisTaps& axis, bool copies, const T* in, T* out, std::int64_t outer, std::int64_t inner) {
-  parallel_for(pool, outer, std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(axis.out * inner, 1)), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n) {
-      const T* src = in + n * axis.in * inner;
-      T* dst = out + n * axis.out * inner;
-      for (std::int64_t o = 0; o < axis.out; ++o, dst += inner) {
-        const std::int64_t first = axis.first[at(o)], last = axis.first[at(o) + 1];
-        if (copies) {
-          std::copy_n(src + axis.taps[at(first)].index * inner, inner, dst);
-          continue;
-        }
-        if constexpr (std::is_floating_point_v<T>) {
-          for (std::int64_t t = first; t < last; ++t) {
-            const T* row = src + axis.taps[at(t)].index * inner;
-            const T w = static_cast<T>(axis.taps[at(t)].weight);
-            if (t == first) {
-              for (std::int64_t i = 0; i < inner; ++i) dst[i] = w * row[i];
-            } else {
-              for (std::int64_t i = 0; i < inner; ++i) dst[i] += w * row[i];
-            }
-          }
-        }
-      }
-    }
-  });
+  parallel_for(pool, outer, std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(axis.out * inner, 1)),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t n = begin; n < end; ++n) {
+                   const T* src = in + n * axis.in * inner;
+                   T* dst = out + n * axis.out * inner;
+                   for (std::int64_t o = 0; o < axis.out; ++o, dst += inner) {
+                     const std::int64_t first = axis.first[at(o)], last = axis.first[at(o) + 1];
+                     if (copies) {
+                       std::copy_n(src + axis.taps[at(first)].index * inner, inner, dst);
+                       continue;
+                     }
+                     if constexpr (std::is_floating_point_v<T>) {
+                       for (std::int64_t t = first; t < last; ++t) {
+                         const T* row = src + axis.taps[at(t)].index * inner;
+                         const T w = static_cast<T>(axis.taps[at(t)].weight);
+                         if (t == first) {
+                           for (std::int64_t i = 0; i < inner; ++i) dst[i] = w * row[i];
+                         } else {
+                           for (std::int64_t i = 0; i < inner; ++i) dst[i] += w * row[i];
+                         }
+                       }
+                     }
+                   }
+                 }
+               });
 }
 
 template <typename T>
@@ -355,9 +366,12 @@ void infer(InferContext& ctx) {
   plan_sizes(ctx.node, in, *inputs, plan);
   const bool stretch = ctx.node.get_string("keep_aspect_ratio_policy", "stretch") == "stretch";
   for (std::size_t d = 0; d < in.size(); ++d) {
-    if (x.dims[d].known()) y.dims[d].size = plan.out[d];
-    else if (!inputs->sizes.empty() && stretch && plan.out[d] != 1) y.dims[d].size = plan.out[d];
-    else if (!inputs->scales.empty() && plan.scale[d] == 1.0F) y.dims[d] = x.dims[d];
+    if (x.dims[d].known())
+      y.dims[d].size = plan.out[d];
+    else if (!inputs->sizes.empty() && stretch && plan.out[d] != 1)
+      y.dims[d].size = plan.out[d];
+    else if (!inputs->scales.empty() && plan.scale[d] == 1.0F)
+      y.dims[d] = x.dims[d];
   }
 }
 
@@ -366,13 +380,12 @@ std::vector<Tensor> evaluate(const EvalContext& ctx) {
   ResizePlan plan;
   read_modes(ctx.node, ctx.opset, kIsUpsample, plan);
   const auto tensor = [&](std::size_t i) { return ctx.has_input(i) && ctx.input(i).size() > 0 ? &ctx.input(i) : nullptr; };
-  const auto inputs =
-      read_inputs(ctx.node, ctx.opset, kIsUpsample, tensor, [&](std::size_t i) { return tensor(i) != nullptr; });
+  const auto inputs = read_inputs(ctx.node, ctx.opset, kIsUpsample, tensor, [&](std::size_t i) { return tensor(i) != nullptr; });
   const Tensor& x = ctx.input(0);
   plan_sizes(ctx.node, x.shape(), *inputs, plan);
-  if (is_float(x.type())) return evaluate_real(ctx, [&]<typename T>(const EvalContext& c) { return std::vector<Tensor>{resize<T>(c, plan, c.input(0))}; });
-  if (plan.mode == Mode::kNearest)
-    return {dispatch(x.type(), [&]<typename T>() { return resize<T>(ctx, plan, x); })};
+  if (is_float(x.type()))
+    return evaluate_real(ctx, [&]<typename T>(const EvalContext& c) { return std::vector<Tensor>{resize<T>(c, plan, c.input(0))}; });
+  if (plan.mode == Mode::kNearest) return {dispatch(x.type(), [&]<typename T>() { return resize<T>(ctx, plan, x); })};
   return {cast(resize<float>(ctx, plan, cast(x, DataType::kFloat32)), x.type())};
 }
 
@@ -393,9 +406,17 @@ std::vector<Tensor> evaluate_nhwc(const EvalContext& ctx) {
 
 }  // namespace
 
-const OpDef kResize = {
-    .name = "Resize", .max_inputs = 4, .infer = infer<false>, .evaluate = evaluate<false>, .rule = QuantRule::kArithmetic, .evaluate_nhwc = evaluate_nhwc<false>};
-const OpDef kUpsample = {
-    .name = "Upsample", .max_inputs = 2, .infer = infer<true>, .evaluate = evaluate<true>, .rule = QuantRule::kArithmetic, .evaluate_nhwc = evaluate_nhwc<true>};
+const OpDef kResize = {.name = "Resize",
+                       .max_inputs = 4,
+                       .infer = infer<false>,
+                       .evaluate = evaluate<false>,
+                       .rule = QuantRule::kArithmetic,
+                       .evaluate_nhwc = evaluate_nhwc<false>};
+const OpDef kUpsample = {.name = "Upsample",
+                         .max_inputs = 2,
+                         .infer = infer<true>,
+                         .evaluate = evaluate<true>,
+                         .rule = QuantRule::kArithmetic,
+                         .evaluate_nhwc = evaluate_nhwc<true>};
 
 }  // namespace nibble::nn

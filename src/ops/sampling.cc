@@ -21,12 +21,18 @@ struct GridModes {
 GridModes read_modes(const Node& node) {
   GridModes modes{.align_corners = node.get_int("align_corners", 0) != 0};
   const std::string mode = node.get_string("mode", "linear"), padding = node.get_string("padding_mode", "zeros");
-  if (mode == "nearest") modes.interpolation = Interpolation::kNearest;
-  else if (mode == "cubic" || mode == "bicubic") modes.interpolation = Interpolation::kCubic;
-  else if (mode != "linear" && mode != "bilinear") fail_node(node, "mode is '{}', expected nearest, linear or cubic", mode);
-  if (padding == "border") modes.padding = Padding::kBorder;
-  else if (padding == "reflection") modes.padding = Padding::kReflection;
-  else if (padding != "zeros") fail_node(node, "padding_mode is '{}', expected zeros, border or reflection", padding);
+  if (mode == "nearest")
+    modes.interpolation = Interpolation::kNearest;
+  else if (mode == "cubic" || mode == "bicubic")
+    modes.interpolation = Interpolation::kCubic;
+  else if (mode != "linear" && mode != "bilinear")
+    fail_node(node, "mode is '{}', expected nearest, linear or cubic", mode);
+  if (padding == "border")
+    modes.padding = Padding::kBorder;
+  else if (padding == "reflection")
+    modes.padding = Padding::kReflection;
+  else if (padding != "zeros")
+    fail_node(node, "padding_mode is '{}', expected zeros, border or reflection", padding);
   return modes;
 }
 
@@ -37,7 +43,8 @@ void infer_grid(InferContext& ctx) {
   y.dtype = x.dtype;
   require_rank(ctx.node, x, 3, "the input");
   if (!x.has_rank) return;
-  if (grid.has_rank && grid.dims.size() != x.dims.size()) fail_node(ctx.node, "the input is {}, the grid {}", to_string(x), to_string(grid));
+  if (grid.has_rank && grid.dims.size() != x.dims.size())
+    fail_node(ctx.node, "the input is {}, the grid {}", to_string(x), to_string(grid));
   y.has_rank = true;
   y.dims.assign(x.dims.size(), Dim{});
   y.dims[0] = x.dims[0];
@@ -123,8 +130,9 @@ std::vector<Tensor> grid_sample(const EvalContext& ctx) {
       int counts[kMaxSpatial] = {1, 1, 1};
       // A grid point holds x first, which is the last axis.
       for (std::size_t d = 0; d < spatial; ++d)
-        counts[d] = axis_taps(modes, points[(n * out_pixels + p) * static_cast<std::int64_t>(spatial) + static_cast<std::int64_t>(spatial - 1 - d)],
-                              in[d + 2], taps[d]);
+        counts[d] =
+            axis_taps(modes, points[(n * out_pixels + p) * static_cast<std::int64_t>(spatial) + static_cast<std::int64_t>(spatial - 1 - d)],
+                      in[d + 2], taps[d]);
       for (std::int64_t c = 0; c < channels; ++c) {
         const T* plane = src + (n * channels + c) * in_pixels;
         double sum = 0.0;
@@ -204,7 +212,8 @@ std::vector<Tensor> roi_align(const EvalContext& ctx) {
   if (transform != "half_pixel" && transform != "output_half_pixel")
     fail_node(node, "coordinate_transformation_mode is '{}', expected half_pixel or output_half_pixel", transform);
   const bool half_pixel = transform == "half_pixel";
-  const std::int64_t height = node.get_int("output_height", 1), width = node.get_int("output_width", 1), sampling = node.get_int("sampling_ratio", 0);
+  const std::int64_t height = node.get_int("output_height", 1), width = node.get_int("output_width", 1),
+                     sampling = node.get_int("sampling_ratio", 0);
   constexpr std::int64_t kMaxOutput = 1 << 20;
   if (height < 1 || width < 1 || height > kMaxOutput || width > kMaxOutput || sampling < 0 || sampling > kMaxOutput)
     fail_node(node, "output_height {}, output_width {}, sampling_ratio {} are out of range", height, width, sampling);
@@ -241,8 +250,8 @@ std::vector<Tensor> roi_align(const EvalContext& ctx) {
             for (std::int64_t ix = 0; ix < grid_w; ++ix) {
               Corner around[4];
               corners(top + static_cast<double>(oy) * bin_h + (static_cast<double>(iy) + 0.5) * bin_h / static_cast<double>(grid_h),
-                      left + static_cast<double>(ox) * bin_w + (static_cast<double>(ix) + 0.5) * bin_w / static_cast<double>(grid_w), in[2], in[3],
-                      around);
+                      left + static_cast<double>(ox) * bin_w + (static_cast<double>(ix) + 0.5) * bin_w / static_cast<double>(grid_w), in[2],
+                      in[3], around);
               // Mode max takes the largest weighted corner, not the largest interpolated value: so ONNX's reference data has it.
               for (const Corner& corner : around) {
                 const double value = corner.weight * static_cast<double>(plane[corner.index]);
@@ -268,7 +277,8 @@ const OpDef kGridSample = {
     .min_inputs = 2,
     .max_inputs = 2,
     .infer = infer_grid,
-    .evaluate = [](const EvalContext& ctx) { return evaluate_real(ctx, []<typename T>(const EvalContext& c) { return grid_sample<T>(c); }); },
+    .evaluate =
+        [](const EvalContext& ctx) { return evaluate_real(ctx, []<typename T>(const EvalContext& c) { return grid_sample<T>(c); }); },
     .rule = QuantRule::kFloat,
     .note = "interpolates at positions that follow the data"};
 const OpDef kRoiAlign = {

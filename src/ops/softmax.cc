@@ -1,5 +1,5 @@
-// Softmax, LogSoftmax, Hardmax. Before opset 13 the tensor is flattened at `axis` (default 1) and each row is one distribution; from 13 on the
-// distribution runs along `axis` (default -1).
+// Softmax, LogSoftmax, Hardmax. Before opset 13 the tensor is flattened at `axis` (default 1) and each row is one distribution; from 13 on
+// the distribution runs along `axis` (default -1).
 #include <algorithm>
 #include <cmath>
 
@@ -88,8 +88,11 @@ std::vector<Tensor> hardmax(const EvalContext& ctx) {
 
 }  // namespace
 
-const OpDef kSoftmax = {
-    .name = "Softmax", .infer = infer_same, .evaluate = softmax, .rule = QuantRule::kFloat, .note = "needs exponentials and a division by their sum"};
+const OpDef kSoftmax = {.name = "Softmax",
+                        .infer = infer_same,
+                        .evaluate = softmax,
+                        .rule = QuantRule::kFloat,
+                        .note = "needs exponentials and a division by their sum"};
 const OpDef kLogSoftmax = {.name = "LogSoftmax",
                            .infer = infer_same,
                            .evaluate = log_softmax,

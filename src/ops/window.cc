@@ -39,9 +39,12 @@ WindowAttributes read_window(const Node& node, std::size_t spatial, std::span<co
   result.dilations = read_list(node, "dilations", spatial, 1, 1);
   result.pads = read_list(node, "pads", 2 * spatial, 0, 0);
   const std::string auto_pad = node.get_string("auto_pad", "NOTSET");
-  if (auto_pad == "SAME_UPPER") result.auto_pad = AutoPad::kSameUpper;
-  else if (auto_pad == "SAME_LOWER") result.auto_pad = AutoPad::kSameLower;
-  else if (auto_pad == "VALID") result.auto_pad = AutoPad::kValid;
+  if (auto_pad == "SAME_UPPER")
+    result.auto_pad = AutoPad::kSameUpper;
+  else if (auto_pad == "SAME_LOWER")
+    result.auto_pad = AutoPad::kSameLower;
+  else if (auto_pad == "VALID")
+    result.auto_pad = AutoPad::kValid;
   else if (auto_pad != "NOTSET" && !auto_pad.empty())
     fail_node(node, "auto_pad is '{}', expected NOTSET, SAME_UPPER, SAME_LOWER or VALID", auto_pad);
   if (result.auto_pad != AutoPad::kNotSet) std::fill(result.pads.begin(), result.pads.end(), 0);
@@ -72,8 +75,8 @@ std::vector<WindowAxis> resolve_window(const Node& node, const WindowAttributes&
     }
     const std::int64_t room = axis.in + axis.pad_begin + axis.pad_end - axis.extent();
     if (room < 0)
-      fail_node(node, "the window spans {} but the padded input has {} on spatial axis {}", axis.extent(), axis.in + axis.pad_begin + axis.pad_end,
-                i);
+      fail_node(node, "the window spans {} but the padded input has {} on spatial axis {}", axis.extent(),
+                axis.in + axis.pad_begin + axis.pad_end, i);
     axis.out = room / axis.stride + 1;
     if (attributes.ceil_mode && attributes.auto_pad == AutoPad::kNotSet && room % axis.stride != 0 &&
         axis.out * axis.stride < axis.in + axis.pad_begin)

@@ -13,7 +13,7 @@ namespace nibble::nn {
 
 // One spatial axis of a window operation. Input index of output o and tap k: o * stride - pad_begin + k * dilation.
 struct WindowAxis {
-  std::int64_t in = -1;   // -1: unknown (inference only)
+  std::int64_t in = -1;  // -1: unknown (inference only)
   std::int64_t out = -1;
   std::int64_t kernel = 1, stride = 1, dilation = 1;
   std::int64_t pad_begin = 0, pad_end = 0;

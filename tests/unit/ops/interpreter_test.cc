@@ -54,7 +54,8 @@ Graph with_constants(const std::string& text, const std::vector<std::pair<std::s
 }
 
 TEST(Interpreter, NamesAnUnknownOpWithDomainAndOpset) {
-  const Graph graph = parse_graph_text("graph g\nopset ai.onnx 13\nopset my.ops 3\ninput x float32[1]\ny = my.ops:Frobnicate(x) name \"n\"\noutput y");
+  const Graph graph =
+      parse_graph_text("graph g\nopset ai.onnx 13\nopset my.ops 3\ninput x float32[1]\ny = my.ops:Frobnicate(x) name \"n\"\noutput y");
   const std::string message = message_of([&] { Interpreter run(graph); }, ErrorCode::kUnsupported);
   EXPECT_THAT(message, testing::AllOf(HasSubstr("'n'"), HasSubstr("Frobnicate"), HasSubstr("my.ops"), HasSubstr("opset 3")));
 }
@@ -71,8 +72,10 @@ TEST(Interpreter, ChecksItsInputs) {
   Interpreter run(graph);
   const std::vector<Tensor> none, wrong_type{Tensor::zeros(DataType::kInt8, {1, 2})}, wrong_size{Tensor::zeros(DataType::kFloat32, {1, 3})},
       wrong_rank{Tensor::zeros(DataType::kFloat32, {2})}, fine{Tensor::zeros(DataType::kFloat32, {5, 2})}, undefined(1);
-  for (const auto* inputs : {&none, &wrong_type, &wrong_size, &wrong_rank, &undefined}) message_of([&] { run.run(*inputs); }, ErrorCode::kInvalidData);
-  EXPECT_THAT(message_of([&] { run.run(wrong_size); }, ErrorCode::kInvalidData), testing::AllOf(HasSubstr("'x'"), HasSubstr("[1,3]"), HasSubstr("[n,2]")));
+  for (const auto* inputs : {&none, &wrong_type, &wrong_size, &wrong_rank, &undefined})
+    message_of([&] { run.run(*inputs); }, ErrorCode::kInvalidData);
+  EXPECT_THAT(message_of([&] { run.run(wrong_size); }, ErrorCode::kInvalidData),
+              testing::AllOf(HasSubstr("'x'"), HasSubstr("[1,3]"), HasSubstr("[n,2]")));
   EXPECT_EQ(run.run(fine)[0].shape(), (Shape{5, 2}));
 }
 
@@ -87,37 +90,42 @@ TEST(Interpreter, NamesTheNodeThatFailsAndRunsAgain) {
 
 TEST(Interpreter, ShowsEveryValueThatIsNoInitializerInOrder) {
   const Graph graph = parse_graph_text(
-      "graph g\nopset ai.onnx 13\ninput x float32[1,1,2,2]\nconst w float32[1,1,1,1] = {2}\na = Conv(x, w)\nb = MaxPool(a) [kernel_shape=[2, 2]]\noutput b\noutput x");
+      "graph g\nopset ai.onnx 13\ninput x float32[1,1,2,2]\nconst w float32[1,1,1,1] = {2}\na = Conv(x, w)\nb = MaxPool(a) "
+      "[kernel_shape=[2, 2]]\noutput b\noutput x");
   for (const ExecMode mode : {ExecMode::kFast, ExecMode::kFixedOrder}) {
     Interpreter run(graph, {.mode = mode});
     std::vector<std::string> seen;
-    const auto outputs = run.run(std::vector<Tensor>{Tensor::from<float>({1, 1, 2, 2}, {1, 2, 3, 4})}, [&](ValueId id, const Tensor& tensor) {
-      seen.push_back(graph.value(id).name + to_string(tensor.shape()));
-    });
+    const auto outputs =
+        run.run(std::vector<Tensor>{Tensor::from<float>({1, 1, 2, 2}, {1, 2, 3, 4})},
+                [&](ValueId id, const Tensor& tensor) { seen.push_back(graph.value(id).name + to_string(tensor.shape())); });
     EXPECT_THAT(seen, ElementsAre("x[1,1,2,2]", "a[1,1,2,2]", "b[1,1,1,1]"));
     EXPECT_FLOAT_EQ(outputs[0].data<float>()[0], 8.0F);
     EXPECT_FLOAT_EQ(outputs[1].data<float>()[3], 4.0F);
   }
 }
 
-// A sum of k products, each operand below 1 in size, is off by at most about k * k / 2 roundings of size k * eps / k: k * eps relative to the sum of
-// magnitudes, which is at most k. Both sides err, and a few ops follow.
-float tolerance(std::int64_t k) { return 4.0F * static_cast<float>(k) * std::numeric_limits<float>::epsilon() * std::sqrt(static_cast<float>(k)) + 1e-6F; }
+// A sum of k products, each operand below 1 in size, is off by at most about k * k / 2 roundings of size k * eps / k: k * eps relative to
+// the sum of magnitudes, which is at most k. Both sides err, and a few ops follow.
+float tolerance(std::int64_t k) {
+  return 4.0F * static_cast<float>(k) * std::numeric_limits<float>::epsilon() * std::sqrt(static_cast<float>(k)) + 1e-6F;
+}
 
 TEST(InterpreterModes, ConvolutionsAgree) {
   const unsigned seed = 20230;
   std::mt19937 random(seed);
   const auto pick = [&](std::int64_t low, std::int64_t high) { return std::uniform_int_distribution<std::int64_t>(low, high)(random); };
   for (int round = 0; round < 60; ++round) {
-    const std::int64_t groups = pick(1, 3), in = round % 3 == 0 ? 1 : pick(1, 9), out = pick(1, 9), kh = pick(1, 3), kw = pick(1, 4), dilation = pick(1, 2);
+    const std::int64_t groups = pick(1, 3), in = round % 3 == 0 ? 1 : pick(1, 9), out = pick(1, 9), kh = pick(1, 3), kw = pick(1, 4),
+                       dilation = pick(1, 2);
     const std::int64_t height = kh * dilation + pick(0, 9), width = kw * dilation + pick(0, 20);
     const std::string text = fmt::format(
         "graph g\nopset ai.onnx 13\ninput x float32[n,{},{},{}]\ninput w float32[{},{},{},{}]\ninput b float32[{}]\n"
         "y = Conv(x, w, b) [group={}, strides=[{}, {}], dilations=[{}, {}], pads=[{}, {}, {}, {}]{}]\noutput y",
-        groups * in, height, width, groups * out, in, kh, kw, groups * out, groups, pick(1, 2), pick(1, 3), dilation, dilation, pick(0, 2), pick(0, 2),
-        pick(0, 2), pick(0, 2), round % 2 == 0 ? ", activation=\"Clip\", activation_min=-0.5, activation_max=0.5" : "");
+        groups * in, height, width, groups * out, in, kh, kw, groups * out, groups, pick(1, 2), pick(1, 3), dilation, dilation, pick(0, 2),
+        pick(0, 2), pick(0, 2), pick(0, 2), round % 2 == 0 ? ", activation=\"Clip\", activation_min=-0.5, activation_max=0.5" : "");
     SCOPED_TRACE(fmt::format("seed {} round {}\n{}", seed, round, text));
-    const Graph graph = with_constants(text, {{"w", random_tensor({groups * out, in, kh, kw}, random)}, {"b", random_tensor({groups * out}, random)}});
+    const Graph graph =
+        with_constants(text, {{"w", random_tensor({groups * out, in, kh, kw}, random)}, {"b", random_tensor({groups * out}, random)}});
     Interpreter fast(graph), fixed(graph, {.mode = ExecMode::kFixedOrder}), threaded(graph, {.threads = 3, .mode = ExecMode::kFixedOrder});
     const Tensor x = random_tensor({2, groups * in, height, width}, random);
     const Tensor a = fast.run(std::vector<Tensor>{x})[0], b = fixed.run(std::vector<Tensor>{x})[0];
@@ -133,14 +141,19 @@ TEST(InterpreterModes, ConvolutionsAgree) {
     const std::int64_t half = x.size() / 2;
     const Tensor second = Tensor::from<float>({1, groups * in, height, width}, x.data<float>().subspan(static_cast<std::size_t>(half)));
     const Tensor alone = fixed.run(std::vector<Tensor>{second})[0];
-    EXPECT_EQ(std::memcmp(alone.bytes(), b.bytes() + b.size_bytes() / 2, alone.size_bytes()), 0) << "the batch changes the bits of the fixed order";
+    EXPECT_EQ(std::memcmp(alone.bytes(), b.bytes() + b.size_bytes() / 2, alone.size_bytes()), 0)
+        << "the batch changes the bits of the fixed order";
     // The primitive is remade for another batch.
     const Tensor again = fast.run(std::vector<Tensor>{second})[0];
     for (std::int64_t i = 0; i < again.size(); ++i)
-      ASSERT_NEAR(again.data<float>()[static_cast<std::size_t>(i)], alone.data<float>()[static_cast<std::size_t>(i)], tolerance(in * kh * kw)) << i;
+      ASSERT_NEAR(again.data<float>()[static_cast<std::size_t>(i)], alone.data<float>()[static_cast<std::size_t>(i)],
+                  tolerance(in * kh * kw))
+          << i;
     const Tensor rows = fast_threaded.run(std::vector<Tensor>{second})[0];  // one sample: cut by rows
     for (std::int64_t i = 0; i < rows.size(); ++i)
-      ASSERT_NEAR(rows.data<float>()[static_cast<std::size_t>(i)], alone.data<float>()[static_cast<std::size_t>(i)], tolerance(in * kh * kw)) << i;
+      ASSERT_NEAR(rows.data<float>()[static_cast<std::size_t>(i)], alone.data<float>()[static_cast<std::size_t>(i)],
+                  tolerance(in * kh * kw))
+          << i;
   }
 }
 
@@ -150,19 +163,21 @@ TEST(InterpreterModes, ProductsAgreeAndAreBatchIndependent) {
   for (const std::int64_t m : {1, 5, 13}) {
     for (const std::int64_t k : {1, 17, 300}) {
       for (const std::int64_t n : {1, 15, 33}) {
-        const Graph graph = with_constants(
-            fmt::format("graph g\nopset ai.onnx 13\ninput x float32[n,{}]\ninput w float32[{},{}]\ny = MatMul(x, w) [activation=\"Relu\"]\nz = Gemm(x, w) [alpha=0.5]\noutput y\noutput z",
-                        k, k, n),
-            {{"w", random_tensor({k, n}, random)}});
+        const Graph graph = with_constants(fmt::format("graph g\nopset ai.onnx 13\ninput x float32[n,{}]\ninput w float32[{},{}]\ny = "
+                                                       "MatMul(x, w) [activation=\"Relu\"]\nz = Gemm(x, w) [alpha=0.5]\noutput y\noutput z",
+                                                       k, k, n),
+                                           {{"w", random_tensor({k, n}, random)}});
         Interpreter fast(graph, {.threads = 2}), fixed(graph, {.mode = ExecMode::kFixedOrder});
         const Tensor x = random_tensor({m, k}, random);
         const auto a = fast.run(std::vector<Tensor>{x}), b = fixed.run(std::vector<Tensor>{x});
         for (std::size_t o = 0; o < 2; ++o) {
-          for (std::size_t i = 0; i < a[o].data<float>().size(); ++i) ASSERT_NEAR(a[o].data<float>()[i], b[o].data<float>()[i], tolerance(k)) << "seed " << seed;
+          for (std::size_t i = 0; i < a[o].data<float>().size(); ++i)
+            ASSERT_NEAR(a[o].data<float>()[i], b[o].data<float>()[i], tolerance(k)) << "seed " << seed;
         }
         const Tensor row = Tensor::from<float>({1, k}, x.data<float>().last(static_cast<std::size_t>(k)));
         const auto alone = fixed.run(std::vector<Tensor>{row});
-        EXPECT_EQ(std::memcmp(alone[0].bytes(), b[0].bytes() + static_cast<std::size_t>((m - 1) * n) * sizeof(float), alone[0].size_bytes()), 0);
+        EXPECT_EQ(
+            std::memcmp(alone[0].bytes(), b[0].bytes() + static_cast<std::size_t>((m - 1) * n) * sizeof(float), alone[0].size_bytes()), 0);
       }
     }
   }
@@ -213,14 +228,16 @@ output f
     for (std::size_t o = 0; o < a.size(); ++o) {
       ASSERT_EQ(a[o].shape(), b[o].shape()) << o;
       // Values reach about 100 here: the tolerance is relative to that.
-      for (std::size_t i = 0; i < a[o].data<float>().size(); ++i) ASSERT_NEAR(a[o].data<float>()[i], b[o].data<float>()[i], 2e-4F) << "output " << o << " element " << i;
+      for (std::size_t i = 0; i < a[o].data<float>().size(); ++i)
+        ASSERT_NEAR(a[o].data<float>()[i], b[o].data<float>()[i], 2e-4F) << "output " << o << " element " << i;
     }
   }
 }
 
 TEST(InferTypes, KeepsSymbolsAndFollowsConstants) {
   const Graph graph = parse_graph_text(
-      "graph g\nopset ai.onnx 13\ninput x float32[n,3,8,8]\nconst w float32[4,3,3,3] splat 1\ny = Conv(x, w) [strides=[2, 2]]\nz = MaxPool(y) [kernel_shape=[3, 3]]\noutput z");
+      "graph g\nopset ai.onnx 13\ninput x float32[n,3,8,8]\nconst w float32[4,3,3,3] splat 1\ny = Conv(x, w) [strides=[2, 2]]\nz = "
+      "MaxPool(y) [kernel_shape=[3, 3]]\noutput z");
   const InferredGraph inferred = infer_types(graph);
   EXPECT_EQ(to_string(inferred.types[static_cast<std::size_t>(graph.outputs()[0])]), "float32[n,4,1,1]");
   const std::vector<TensorType> concrete{make_type(DataType::kFloat32, {2, 3, 16, 16})};
