@@ -94,11 +94,13 @@ void conv(benchmark::State& state, Isa isa, ConvShape shape, std::int64_t image)
   double ns = 0;
   if (shape.groups == shape.in_channels && shape.groups > 1) {
     const PackedDepthwise packed = pack_depthwise(shape, {.wei = wei.data()}, isa);
-    std::vector<std::byte> scratch(static_cast<std::size_t>(depthwise_scratch_bytes(packed, image, out)));
+    const Values<std::byte> memory(depthwise_scratch_bytes(packed, image, out));
+    const std::span<std::byte> scratch(memory.data(), static_cast<std::size_t>(depthwise_scratch_bytes(packed, image, out)));
     ns = best_ns(state, [&] { qconv_depthwise(packed, call, 0, out, scratch); });
   } else {
     const PackedConv packed = pack_conv(shape, {.wei = wei.data()}, isa);
-    std::vector<std::byte> scratch(static_cast<std::size_t>(conv_scratch_bytes(packed)) + 64);
+    const Values<std::byte> memory(conv_scratch_bytes(packed));
+    const std::span<std::byte> scratch(memory.data(), static_cast<std::size_t>(conv_scratch_bytes(packed)));
     ns = best_ns(state, [&] { qconv(packed, call, 0, out * out, scratch); });
   }
   report(state, isa, static_cast<double>(out * out * weights), ns);

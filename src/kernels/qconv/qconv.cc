@@ -195,8 +195,9 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
     block.zero_points = weights.zero_points;
     block.requantize = from_channel(call.requantize, g * group_out);
     block.ld_dst = call.ld_dst;
-    for (std::int64_t first = begin; first < end; first += kRowBlock) {
-      const std::int64_t rows = std::min(kRowBlock, end - first);
+    std::int64_t rows = 0;
+    for (std::int64_t first = begin; first < end; first += rows) {
+      rows = next_rows(end - first);
       bool at_end = false;
       for (std::int64_t done = 0; done < rows;) {
         const std::int64_t pixel = first + done;

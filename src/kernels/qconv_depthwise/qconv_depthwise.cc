@@ -17,6 +17,20 @@ std::int64_t bias_bytes(const PackedDepthwise& conv) {
   return round_up((conv.shape.in_channels + kChannelSlack) * static_cast<std::int64_t>(sizeof(std::int32_t)), 64);
 }
 
+// The constants of all blocks in the vectors' order: bias and multipliers.
+std::int64_t constants(const PackedDepthwise& conv) {
+  std::int64_t n = 0;
+  for (const PackedDepthwise::Block& block : conv.blocks) n += block.width;
+  return n;
+}
+
+template <typename T>
+void put_in_order(const PackedDepthwise& conv, const T* from, T* to) {
+  for (const PackedDepthwise::Block& block : conv.blocks)
+    for (std::int64_t j = 0; j < 4; ++j)
+      for (std::int64_t l = 0; l < block.width / 16; ++l, to += 4) std::copy_n(from + block.first + 16 * l + 4 * j, 4, to);
+}
+
 Requantize from_channel(Requantize r, std::int64_t channel) {
   if (r.multiplier != nullptr) r.multiplier += channel;
   if (r.m0 != nullptr) {
@@ -31,7 +45,7 @@ Requantize from_channel(Requantize r, std::int64_t channel) {
 std::int64_t depthwise_scratch_bytes(const PackedDepthwise& conv, std::int64_t /*in_w*/, std::int64_t /*out_w*/) {
   if (conv.blocks.empty()) return 0;
   const std::int64_t rows = conv.row_groups * 4;
-  return bias_bytes(conv) + round_up(rows * static_cast<std::int64_t>(2 * sizeof(void*) + sizeof(std::int64_t)), 64);
+  return bias_bytes(conv) + constants(conv) * static_cast<std::int64_t>(sizeof(std::int32_t) + sizeof(float)) + round_up(rows * static_cast<std::int64_t>(2 * sizeof(void*) + sizeof(std::int64_t)), 64);
 }
 
 void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int64_t row_begin, std::int64_t row_end, std::span<std::byte> scratch) {
@@ -49,8 +63,14 @@ void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int
                                             static_cast<std::uint32_t>(zx) * static_cast<std::uint32_t>(conv.tap_sums[c]));
     bias = folded;
   }
+  const std::int64_t total = constants(conv);
+  auto* const biases = reinterpret_cast<std::int32_t*>(scratch.data() + bias_bytes(conv));
+  auto* const multipliers = reinterpret_cast<float*>(biases + total);
+  put_in_order(conv, bias, biases);
+  const bool float32 = call.dst_type == DstType::kUint8 && call.requantize.multiplier != nullptr;
+  if (float32) put_in_order(conv, call.requantize.multiplier, multipliers);
   const std::int64_t count = conv.row_groups * 4;
-  auto** const rows = reinterpret_cast<const std::uint8_t**>(scratch.data() + bias_bytes(conv));  // at the image's channel 0
+  auto** const rows = reinterpret_cast<const std::uint8_t**>(multipliers + total);  // at the image's channel 0
   const std::uint8_t** const block_rows = rows + count;
   auto* const steps = reinterpret_cast<std::int64_t*>(block_rows + count);
   alignas(64) std::array<std::uint8_t, 64> zeros;
@@ -67,10 +87,13 @@ void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int
       rows[kh] = inside ? call.src + (b * call.in_h + ih) * call.in_w * call.ld_src : nullptr;
       steps[kh] = inside ? call.ld_src : 0;
     }
+    std::int64_t done = 0;  // constants of the blocks so far
     for (const PackedDepthwise::Block& block : conv.blocks) {
       for (std::int64_t kh = 0; kh < count; ++kh) block_rows[kh] = rows[kh] != nullptr ? rows[kh] + block.first : zeros.data();
       row.wei = block.wei;
-      row.bias = bias + block.first;
+      row.bias = biases + done;
+      row.multiplier = float32 ? multipliers + done : nullptr;
+      done += block.width;
       row.zero_points = conv.zero_points == nullptr ? nullptr : conv.zero_points + block.first;
       row.requantize = from_channel(call.requantize, block.first);
       const std::int64_t offset = r * call.out_w * call.ld_dst + block.first;

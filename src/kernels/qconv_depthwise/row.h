@@ -17,8 +17,9 @@ struct DepthwiseRow {
   std::int64_t row_groups = 1;
   std::int64_t kernel_h = 1, kernel_w = 1, stride_w = 1, dilation_w = 1, pad_left = 0, in_w = 1, out_w = 1;
   const std::byte* wei = nullptr;             // of the block
-  const std::int32_t* bias = nullptr;         // folded, at the block's first channel
-  const std::int32_t* zero_points = nullptr;  // likewise, or null
+  const std::int32_t* bias = nullptr;         // folded, of the block, in the vectors' order: [4 j][width/16 l][4 c] for channel 16 l + 4 j + c
+  const float* multiplier = nullptr;          // likewise; null under integer laws
+  const std::int32_t* zero_points = nullptr;  // at the block's first channel, in its order, or null
   Requantize requantize;                      // arrays at the block's first channel
   std::uint8_t* dst = nullptr;                // either dst or acc
   std::int32_t* acc = nullptr;

@@ -20,7 +20,7 @@ struct Widen {
 
 }  // namespace
 
-void depthwise_32_avx2(const DepthwiseRow& d) { run_row<Y<Widen>, 2>(d); }
-void depthwise_16_avx2(const DepthwiseRow& d) { run_row<X<Widen>, 2>(d); }
+void depthwise_32_avx2(const DepthwiseRow& d) { run_row<Y<Widen>, Y<Widen>, 2>(d); }
+void depthwise_16_avx2(const DepthwiseRow& d) { run_row<X<Widen>, X<Widen>, 2>(d); }
 
 }  // namespace nibble::kernels

@@ -18,10 +18,11 @@ struct Vnni {
 struct Z {
   using T = __m512i;
   static constexpr std::int64_t kChannels = 64;
+  static constexpr int kPixels = 1;
   static constexpr std::int64_t kWeiBytes = 64;
   static NIBBLE_INLINE T zero() { return _mm512_setzero_si512(); }
-  static NIBBLE_INLINE T load(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
-  static NIBBLE_INLINE void store(std::uint8_t* p, T v) { _mm512_storeu_si512(p, v); }
+  static NIBBLE_INLINE T load(const std::uint8_t* p, std::int64_t /*second*/) { return _mm512_loadu_si512(p); }
+  static NIBBLE_INLINE void store(std::uint8_t* p, std::int64_t /*second*/, T v) { _mm512_storeu_si512(p, v); }
   static NIBBLE_INLINE T zip8_lo(T a, T b) { return _mm512_unpacklo_epi8(a, b); }
   static NIBBLE_INLINE T zip8_hi(T a, T b) { return _mm512_unpackhi_epi8(a, b); }
   static NIBBLE_INLINE T zip16_lo(T a, T b) { return _mm512_unpacklo_epi16(a, b); }
@@ -35,6 +36,7 @@ struct Z {
     v = _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 32 + 4 * j)), 2);
     return _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 48 + 4 * j)), 3);
   }
+  static NIBBLE_INLINE T in_order(const std::int32_t* p, int j) { return _mm512_loadu_si512(p + 16 * j); }
   static NIBBLE_INLINE void store_lanes(std::int32_t* p, int j, T v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 4 * j), _mm512_castsi512_si128(v));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16 + 4 * j), _mm512_extracti32x4_epi32(v, 1));
@@ -65,10 +67,28 @@ struct Z {
   }
 };
 
+// 32 channels of two outputs: the lower half is the first one's.
+struct Pair : Z {
+  static constexpr std::int64_t kChannels = 32;
+  static constexpr int kPixels = 2;
+  static constexpr std::int64_t kWeiBytes = 32;
+  static NIBBLE_INLINE T load(const std::uint8_t* p, std::int64_t second) {
+    const T low = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return _mm512_inserti64x4(low, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + second)), 1);
+  }
+  static NIBBLE_INLINE void store(std::uint8_t* p, std::int64_t second, T v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(v));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + second), _mm512_extracti64x4_epi64(v, 1));
+  }
+  static NIBBLE_INLINE T twice(const void* p) { return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(p))); }
+  static NIBBLE_INLINE T dot(T acc, T z, const std::byte* wei) { return _mm512_dpbusd_epi32(acc, z, twice(wei)); }
+  static NIBBLE_INLINE T in_order(const std::int32_t* p, int j) { return twice(p + 8 * j); }
+};
+
 }  // namespace
 
-void depthwise_64_avx512vnni(const DepthwiseRow& d) { run_row<Z, 4>(d); }
-void depthwise_32_avx512vnni(const DepthwiseRow& d) { run_row<Y<Vnni>, 4>(d); }
-void depthwise_16_avx512vnni(const DepthwiseRow& d) { run_row<X<Vnni>, 4>(d); }
+void depthwise_64_avx512vnni(const DepthwiseRow& d) { run_row<Z, Z, 4>(d); }
+void depthwise_32_avx512vnni(const DepthwiseRow& d) { run_row<Y<Vnni>, Pair, 4>(d); }
+void depthwise_16_avx512vnni(const DepthwiseRow& d) { run_row<X<Vnni>, X<Vnni>, 4>(d); }
 
 }  // namespace nibble::kernels

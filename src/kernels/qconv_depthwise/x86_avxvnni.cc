@@ -15,7 +15,7 @@ struct Vnni {
 
 }  // namespace
 
-void depthwise_32_avxvnni(const DepthwiseRow& d) { run_row<Y<Vnni>, 2>(d); }
-void depthwise_16_avxvnni(const DepthwiseRow& d) { run_row<X<Vnni>, 2>(d); }
+void depthwise_32_avxvnni(const DepthwiseRow& d) { run_row<Y<Vnni>, Y<Vnni>, 2>(d); }
+void depthwise_16_avxvnni(const DepthwiseRow& d) { run_row<X<Vnni>, X<Vnni>, 2>(d); }
 
 }  // namespace nibble::kernels

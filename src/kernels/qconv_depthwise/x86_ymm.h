@@ -21,10 +21,11 @@ template <typename Dot>
 struct Y {
   using T = __m256i;
   static constexpr std::int64_t kChannels = 32;
+  static constexpr int kPixels = 1;
   static constexpr std::int64_t kWeiBytes = 32 * Dot::kElementBytes;
   static NIBBLE_INLINE T zero() { return _mm256_setzero_si256(); }
-  static NIBBLE_INLINE T load(const std::uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const T*>(p)); }
-  static NIBBLE_INLINE void store(std::uint8_t* p, T v) { _mm256_storeu_si256(reinterpret_cast<T*>(p), v); }
+  static NIBBLE_INLINE T load(const std::uint8_t* p, std::int64_t /*second*/) { return _mm256_loadu_si256(reinterpret_cast<const T*>(p)); }
+  static NIBBLE_INLINE void store(std::uint8_t* p, std::int64_t /*second*/, T v) { _mm256_storeu_si256(reinterpret_cast<T*>(p), v); }
   static NIBBLE_INLINE T zip8_lo(T a, T b) { return _mm256_unpacklo_epi8(a, b); }
   static NIBBLE_INLINE T zip8_hi(T a, T b) { return _mm256_unpackhi_epi8(a, b); }
   static NIBBLE_INLINE T zip16_lo(T a, T b) { return _mm256_unpacklo_epi16(a, b); }
@@ -39,6 +40,7 @@ struct Y {
   static NIBBLE_INLINE T from_channels(const std::int32_t* p, int j) {
     return _mm256_set_m128i(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 + 4 * j)), _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 4 * j)));
   }
+  static NIBBLE_INLINE T in_order(const std::int32_t* p, int j) { return _mm256_loadu_si256(reinterpret_cast<const T*>(p + 8 * j)); }
   static NIBBLE_INLINE void store_lanes(std::int32_t* p, int j, T v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 4 * j), _mm256_castsi256_si128(v));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16 + 4 * j), _mm256_extracti128_si256(v, 1));
@@ -62,10 +64,11 @@ template <typename Dot>
 struct X {
   using T = __m128i;
   static constexpr std::int64_t kChannels = 16;
+  static constexpr int kPixels = 1;
   static constexpr std::int64_t kWeiBytes = 16 * Dot::kElementBytes;
   static NIBBLE_INLINE T zero() { return _mm_setzero_si128(); }
-  static NIBBLE_INLINE T load(const std::uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const T*>(p)); }
-  static NIBBLE_INLINE void store(std::uint8_t* p, T v) { _mm_storeu_si128(reinterpret_cast<T*>(p), v); }
+  static NIBBLE_INLINE T load(const std::uint8_t* p, std::int64_t /*second*/) { return _mm_loadu_si128(reinterpret_cast<const T*>(p)); }
+  static NIBBLE_INLINE void store(std::uint8_t* p, std::int64_t /*second*/, T v) { _mm_storeu_si128(reinterpret_cast<T*>(p), v); }
   static NIBBLE_INLINE T zip8_lo(T a, T b) { return _mm_unpacklo_epi8(a, b); }
   static NIBBLE_INLINE T zip8_hi(T a, T b) { return _mm_unpackhi_epi8(a, b); }
   static NIBBLE_INLINE T zip16_lo(T a, T b) { return _mm_unpacklo_epi16(a, b); }
@@ -77,6 +80,7 @@ struct X {
   }
   static NIBBLE_INLINE T minus_product(T acc, T a, T b) { return _mm_sub_epi32(acc, _mm_mullo_epi32(a, b)); }
   static NIBBLE_INLINE T from_channels(const std::int32_t* p, int j) { return _mm_loadu_si128(reinterpret_cast<const T*>(p + 4 * j)); }
+  static NIBBLE_INLINE T in_order(const std::int32_t* p, int j) { return from_channels(p, j); }
   static NIBBLE_INLINE void store_lanes(std::int32_t* p, int j, T v) { _mm_storeu_si128(reinterpret_cast<T*>(p + 4 * j), v); }
   static NIBBLE_INLINE __m128i requantize(const std::int32_t* acc, const Requantize& r, std::int64_t c) { return requantize_any(acc, r, c); }
   template <bool kPlain>

@@ -10,6 +10,9 @@ namespace nibble::kernels {
 // rows: the block's rows, at most kRowBlock; row_stride >= rows + kMaxTileRows, and the entries after the last row repeat it.
 void run_row_block(const PackedGemm& weights, const QgemmTile& tile, std::int64_t rows, std::int64_t panel_begin, std::int64_t panel_end);
 
+// How many of `rows` rows to take next: blocks of about the same size, at most kRowBlock, whole tiles of most shapes.
+std::int64_t next_rows(std::int64_t rows);
+
 // Fills the entries after the last row.
 void repeat_last(const std::uint8_t** rows, std::int64_t count);
 

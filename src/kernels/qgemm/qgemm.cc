@@ -9,6 +9,12 @@
 
 namespace nibble::kernels {
 
+std::int64_t next_rows(std::int64_t rows) {
+  const std::int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
+  const std::int64_t even = (rows + blocks - 1) / blocks;
+  return std::min({(even + 11) / 12 * 12, rows, kRowBlock});
+}
+
 void repeat_last(const std::uint8_t** rows, std::int64_t count) {
   for (std::int64_t i = count; i < count + kMaxTileRows; ++i) rows[i] = rows[count - 1];
 }
@@ -71,8 +77,9 @@ void qgemm_panels(const PackedGemm& weights, const GemmCall& call, std::int64_t 
   block.requantize = call.requantize;
   block.ld_dst = call.ld_dst;
   const std::int64_t padded = (weights.k + 3) / 4 * 4;
-  for (std::int64_t row = row_begin; row < row_end; row += kRowBlock) {
-    const std::int64_t rows = std::min(kRowBlock, row_end - row);
+  std::int64_t rows = 0;
+  for (std::int64_t row = row_begin; row < row_end; row += rows) {
+    rows = next_rows(row_end - row);
     for (std::int64_t i = 0; i < rows; ++i) pointers[static_cast<std::size_t>(i)] = call.src + (row + i) * call.ld_src;
     repeat_last(pointers.data(), rows);
     // Reading up to three bytes past a row is reading the next one, but for the last row of the matrix.

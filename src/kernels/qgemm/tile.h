@@ -11,8 +11,8 @@ namespace nibble::kernels {
 inline constexpr std::int64_t kPanel = 16;    // columns of wei packed together
 inline constexpr std::int64_t kMaxPanels = 4;  // of one tile
 inline constexpr std::int64_t kMaxTileRows = 16;
-// Rows that a driver takes at once: a multiple of most tiles' rows.
-inline constexpr std::int64_t kRowBlock = 48;
+// The most rows that a driver takes at once: many, so that a panel block of wei is fetched into the first-level cache for many tiles.
+inline constexpr std::int64_t kRowBlock = 96;
 
 // acc[m, n] = bias[n] + sum over taps t and i in [0, run) of rows[t * row_stride + m][i] wei[t, i, n]   (- zero_points[n] sum of the row)
 struct QgemmTile {

@@ -87,9 +87,15 @@ TEST_P(Depthwise, EveryWidth) {
   Random random(22);
   for (const std::int64_t kernel : {3, 5})
     for (const std::int64_t stride : {1, 2})
-      for (std::int64_t width = 1; width <= 18; ++width) {
-        ConvCase c = square(64, kernel, stride, 5);
+      for (std::int64_t width = 1; width <= 30; ++width) {
+        // 64, 32 and 16 channels are the blocks; the 32 of 96 come two outputs a vector.
+        const std::int64_t counts[] = {64, 32, 96, 16};
+        ConvCase c = square(counts[width % 4], kernel, stride, 5);
         c.in_w = width;
+        c.law = kLaws[width % 3];
+        check(GetParam(), c, random);
+        c.shape.in_channels = c.shape.out_channels = c.shape.groups = 32;
+        c.extra_src = width % 3;
         check(GetParam(), c, random);
         c.shape.pad_left = 0;
         if (c.in_w + c.pad_right >= kernel) check(GetParam(), c, random);

@@ -128,6 +128,46 @@ TEST_P(Elementwise, QuantizeAroundTies) {
   }
 }
 
+TEST_P(Elementwise, MinMax) {
+  Random random(39);
+  for (std::int64_t n = 0; n <= 50; ++n) {
+    Guarded<float> src(n);
+    float low = 0, high = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      src[i] = n % 7 == 3 && i % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : random.real(-5, n % 3 == 0 ? -1.0F : 5.0F);
+      if (src[i] < low) low = src[i];
+      if (src[i] > high) high = src[i];
+    }
+    float min = 1, max = -1;
+    min_max(GetParam(), src.data(), n, &min, &max);
+    ASSERT_EQ(min, low);
+    ASSERT_EQ(max, high);
+  }
+}
+
+TEST_P(Elementwise, DequantizeIntegersAndChannels) {
+  Random random(40);
+  const auto acc = random.integers(5 * 9, -1000000, 1000000);
+  const auto zero_points = random.integers(9, -100, 100);
+  std::vector<float> scale(9), bias(9), dst(5 * 9), expected(5 * 9);
+  for (std::size_t c = 0; c < 9; ++c) {
+    scale[c] = random.real(0.001F, 1.0F);
+    bias[c] = random.real(-3, 3);
+  }
+  dequantize_channels(GetParam(), scale.data(), zero_points.data(), bias.data(), acc.data(), 9, dst.data(), 9, 5, 9);
+  for (std::size_t i = 0; i < 45; ++i) {
+    const float x = static_cast<float>(acc[i] - zero_points[i % 9]) * scale[i % 9];
+    ASSERT_EQ(dst[i], x + bias[i % 9]);
+  }
+  dequantize_linear(GetParam(), 0.37F, 11, acc.data(), dst.data(), 45);
+  for (std::size_t i = 0; i < 45; ++i) ASSERT_EQ(dst[i], dequantize(acc[i], 0.37F, 11));
+  std::vector<std::uint8_t> q = random.bytes(45), flipped(45);
+  dequantize_channels(GetParam(), scale.data(), zero_points.data(), q.data(), 9, dst.data(), 9, 5, 9);
+  for (std::size_t i = 0; i < 45; ++i) ASSERT_EQ(dst[i], dequantize(q[i], scale[i % 9], zero_points[i % 9]));
+  flip_sign(GetParam(), q.data(), flipped.data(), 45);
+  for (std::size_t i = 0; i < 45; ++i) ASSERT_EQ(static_cast<int>(static_cast<std::int8_t>(flipped[i])), q[i] - 128);
+}
+
 TEST_P(Elementwise, LayoutsWithQuantization) {
   Random random(34);
   for (const std::int64_t channels : {1, 3, 4, 16, 65})
