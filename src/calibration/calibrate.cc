@@ -23,6 +23,7 @@
 
 #include "base/fail.h"
 #include "base/thread_pool.h"
+#include "calibration/answers.h"
 #include "calibration/range_warnings.h"
 #include "nibble/interpreter.h"
 #include "observers/observer_base.h"
@@ -36,6 +37,7 @@ namespace {
 struct WatchedValue {
   ValueId id = kNoValue;
   bool certainly_float = false;                      // by its type; else only the data will tell
+  bool is_answer = false;                            // min_max, whatever the method
   std::vector<std::unique_ptr<Observer>> observers;  // one a method
   std::mutex mutex;                                  // guards the histogram
   std::shared_ptr<Histogram> histogram;              // null if no method wants one
@@ -65,9 +67,24 @@ class Calibration {
   }
 
  private:
+  std::vector<bool> find_answers() const {
+    static constexpr std::string_view kPassesTheAnswerOn[] = {"Softmax", "LogSoftmax", "Reshape",   "Flatten",
+                                                              "Squeeze", "Unsqueeze",  "Transpose", "Identity"};
+    std::vector<bool> answers(graph_.values().size(), false);
+    for (const ValueId id : graph_.outputs()) answers[static_cast<std::size_t>(id)] = true;
+    for (auto node = graph_.nodes().rbegin(); node != graph_.nodes().rend(); ++node) {
+      const bool passes =
+          std::find(std::begin(kPassesTheAnswerOn), std::end(kPassesTheAnswerOn), node->op_type) != std::end(kPassesTheAnswerOn);
+      if (!passes || node->input(0) == kNoValue || node->output(0) == kNoValue) continue;
+      if (answers[static_cast<std::size_t>(node->output(0))]) answers[static_cast<std::size_t>(node->input(0))] = true;
+    }
+    return answers;
+  }
+
   void watch_values() {
     watched_of_.assign(graph_.values().size(), -1);
     const InferredGraph inferred = infer_types(graph_);
+    const std::vector<bool> answers = find_answers();
     for (std::size_t i = 0; i < graph_.values().size(); ++i) {
       const Value& value = graph_.values()[i];
       const auto id = static_cast<ValueId>(i);
@@ -78,8 +95,10 @@ class Calibration {
       auto watched = std::make_unique<WatchedValue>();
       watched->id = id;
       watched->certainly_float = dtype == DataType::kFloat32;
+      watched->is_answer = answers[i];
       for (const std::string& method : options_.methods) {
         auto observer = make_observer(method);
+        if (watched->is_answer) observer = make_observer(kAnswerMethod);
         if (auto* with_histogram = dynamic_cast<HistogramObserver*>(observer.get())) {
           if (watched->histogram == nullptr) watched->histogram = std::make_shared<Histogram>();
           with_histogram->share(watched->histogram);
@@ -291,7 +310,7 @@ class Calibration {
       RangeEntry entry;
       entry.range = watched.observers[m]->range(options_.target);
       entry.samples = watched.samples;
-      if (options_.keep_states) entry.states[options_.methods[m]] = watched.observers[m]->save();
+      if (options_.keep_states) entry.states[watched.is_answer ? kAnswerMethod : options_.methods[m]] = watched.observers[m]->save();
       result.push_back(std::move(entry));
     }
     return result;

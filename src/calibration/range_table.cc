@@ -1,4 +1,5 @@
 // RangeTable as JSON (docs/calibration.md describes the form), and its merge.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -6,6 +7,7 @@
 
 #include "base/atomic_file.h"
 #include "base/fail.h"
+#include "calibration/answers.h"
 #include "calibration/range_warnings.h"
 #include "nibble/calibrate.h"
 
@@ -255,7 +257,12 @@ RangeTable merge_ranges(std::span<const RangeTable> shards) {
   }
   for (const auto& [name, entries] : all) {
     RangeEntry result;
-    std::unique_ptr<Observer> sum = make_observer(merged.method);
+    // An answer's state is under another method's name; every shard's entry must then be one.
+    const auto saved_as = [&](const RangeEntry* entry, const std::string& method) { return entry->states.count(method) > 0; };
+    const bool is_answer = std::none_of(entries.begin(), entries.end(), [&](const RangeEntry* e) { return saved_as(e, merged.method); }) &&
+                           std::any_of(entries.begin(), entries.end(), [&](const RangeEntry* e) { return saved_as(e, kAnswerMethod); });
+    const std::string method = is_answer ? kAnswerMethod : merged.method;
+    std::unique_ptr<Observer> sum = make_observer(method);
     bool observed = false;
     for (const RangeEntry* entry : entries) {
       result.samples += entry->samples;
@@ -266,19 +273,19 @@ RangeTable merge_ranges(std::span<const RangeTable> shards) {
         result.pinned = entry->pinned;
       }
       if (!entry->range) continue;
-      const auto state = entry->states.find(merged.method);
+      const auto state = entry->states.find(method);
       if (state == entry->states.end()) {
         fail(ErrorCode::kInvalidData, "merge of ranges: value {} has no saved state of method {}; write the shards with nibble calibrate",
              name, merged.method);
       }
-      const std::unique_ptr<Observer> part = make_observer(merged.method);
+      const std::unique_ptr<Observer> part = make_observer(method);
       part->load(state->second);
       sum->merge(*part);
       observed = true;
     }
     if (observed) {
       result.range = sum->range(merged.target);
-      result.states[merged.method] = sum->save();
+      result.states[method] = sum->save();
     }
     merged.entries[name] = std::move(result);
   }

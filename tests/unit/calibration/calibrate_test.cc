@@ -80,6 +80,26 @@ TEST(Calibrate, EqualsObserversFedByHand) {
   }
 }
 
+TEST(Calibrate, AnswersAreNotClipped) {
+  const Graph graph = parse_graph_text(R"(graph g
+opset ai.onnx 13
+input x float32[1,8,n]
+h = Relu(x) name relu
+l = Abs(h) name logits
+f = Flatten(l) name flatten
+p = Softmax(f) name softmax
+output p
+)");
+  const auto data = normal_samples(4, 12);
+  CalibrateOptions options;
+  options.methods = {"min_max", "percentile:percentile=90"};
+  const auto tables = calibrate(graph, data, options);
+  for (const char* name : {"l", "f", "p"}) EXPECT_EQ(tables[1].entries.at(name).range, tables[0].entries.at(name).range) << name;
+  EXPECT_LT(tables[1].entries.at("h").range->hi, tables[0].entries.at("h").range->hi);
+  const RangeTable merged = merge_ranges(std::vector<RangeTable>{tables[1], range_table_from_json(to_json(tables[1]), "test")});
+  for (const auto& [name, entry] : tables[1].entries) EXPECT_EQ(merged.entries.at(name).range, entry.range) << name;
+}
+
 TEST(Calibrate, ThreadsDoNotShow) {
   const auto data = normal_samples(33, 3, true);
   const Graph graph = small_graph();
