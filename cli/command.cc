@@ -43,7 +43,7 @@ std::unique_ptr<Dataset> open_data(const DataOptions& options, const Graph& grap
                                              .max_samples = options.samples,
                                              .seed = options.seed});
   if (dataset->is_random())
-    progress.warn("the data is RANDOM: ranges and accuracy made from it mean nothing; use it to see whether a model runs, never to ship one");
+    progress.warn("RANDOM data (random): ranges and accuracy made from it mean nothing; use it to see whether a model runs, never to ship one");
   return dataset;
 }
 

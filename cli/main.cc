@@ -9,6 +9,7 @@
 #include <exception>
 #include <new>
 #include <string>
+#include <vector>
 
 #include "command.h"
 #include "nibble/error.h"
@@ -41,6 +42,19 @@ std::string command_line(int argc, char** argv) {
   return line;
 }
 
+// CLI11 says of an unknown command only that there is none.
+void check_first_word(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2) return;
+  const std::string word = argv[1];
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) known.push_back(command->get_name());
+  if (word.starts_with("-")) {
+    if (word != "-h" && word != "--help" && word != "--version") throw UsageError(fmt::format("unknown option '{}' (see nibble --help)", word));
+  } else if (std::find(known.begin(), known.end(), word) == known.end()) {
+    throw UsageError(fmt::format("there is no command '{}'; the commands are {}", word, joined(known)));
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -56,6 +70,7 @@ int main(int argc, char** argv) {
   app.footer("`nibble COMMAND --help` explains a command. Exit code: 0 done, 2 wrong command line, 1 anything else.");
   for (const Registrar add : kCommands) add(app, context);
   try {
+    check_first_word(app, argc, argv);
     app.parse(argc, argv);
     return kSuccess;
   } catch (const CLI::Success& help) {  // --help, --version

@@ -13,7 +13,7 @@ namespace {
 // What makes `node` an identity, or an empty string.
 class Finder {
  public:
-  Finder(const Rewriter& rewriter, const InferredGraph& known) : rewriter_(rewriter), known_(known) {}
+  Finder(Rewriter& rewriter, const InferredGraph& known) : rewriter_(rewriter), known_(known) {}
 
   std::string reason(const Node& node) const {
     const std::string& op = node.op_type;
@@ -44,13 +44,7 @@ class Finder {
     }
     return "Dropout does nothing at inference";
   }
-  bool mask_used(ValueId mask) const {
-    if (rewriter_.is_output(mask)) return true;
-    for (const Node& other : rewriter_.graph().nodes()) {
-      if (std::find(other.inputs.begin(), other.inputs.end(), mask) != other.inputs.end()) return true;
-    }
-    return false;
-  }
+  bool mask_used(ValueId mask) const { return rewriter_.is_output(mask) || !rewriter_.readers(mask).empty(); }
 
   bool types_equal(const Node& node) const {
     const DataType from = type(node.inputs[0]).dtype;
@@ -108,7 +102,7 @@ class Finder {
     return value == element ? fmt::format("by {} changes nothing", element) : "";
   }
 
-  const Rewriter& rewriter_;
+  Rewriter& rewriter_;
   const InferredGraph& known_;
 };
 

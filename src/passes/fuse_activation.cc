@@ -45,7 +45,7 @@ void fuse_activation(Graph& graph, PassReport& report) {
       rewriter.declined(node.name, "Clip: its bounds are not constant reals");
       continue;
     }
-    const ValueId x = node.inputs[0];
+    const ValueId x = node.input(0);
     const NodeId head = rewriter.producer(x);
     if (head == kNoNode) continue;
     const Node& before = rewriter.node(head);

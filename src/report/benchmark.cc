@@ -142,6 +142,7 @@ void benchmark_float(const Model& model, const BenchmarkOptions& options, const 
 BenchmarkResult benchmark(const Model& model, const BenchmarkOptions& options) {
   if (options.batch < 1) fail(ErrorCode::kInvalidArgument, "batch is {}, expected at least 1", options.batch);
   const std::vector<Tensor> inputs = make_inputs(model, options.batch);
+  static_cast<void>(active_isa());  // a NIBBLE_FORCE_ISA that names nothing is an error for float models too
   BenchmarkResult result;
   result.threads = options.threads;
   // What was really run: a model whose batch is fixed has its own.

@@ -55,6 +55,35 @@ std::string notes(const std::vector<std::string>& list) {
   return out;
 }
 
+// Float nodes, those with the same op and reason in one line.
+class Islands {
+ public:
+  void add(const std::string& node, const std::string& op, const std::string& reason) {
+    auto [it, fresh] = index_.emplace(op + ": " + reason, groups_.size());
+    if (fresh) groups_.push_back({it->first, {}});
+    groups_[it->second].nodes.push_back(node);
+  }
+  std::string text() const {
+    constexpr std::size_t kNamed = 3;
+    std::string out;
+    for (const Group& group : groups_) {
+      std::string names;
+      for (std::size_t i = 0; i < std::min(group.nodes.size(), kNamed); ++i) names += (i > 0 ? ", " : "") + group.nodes[i];
+      if (group.nodes.size() > kNamed) names += ", ...";
+      out += fmt::format("  float: {} x {} ({})\n", group.nodes.size(), group.what, names);
+    }
+    return out;
+  }
+
+ private:
+  struct Group {
+    std::string what;
+    std::vector<std::string> nodes;
+  };
+  std::map<std::string, std::size_t> index_;
+  std::vector<Group> groups_;
+};
+
 std::string decibels(double db) { return db >= kLargestSqnr ? "exact" : fmt::format("{:.1f} dB", db); }
 
 // A quarter of the float file is what 8-bit weights promise; where it is clearly more, somebody wants to know why.
@@ -100,13 +129,11 @@ std::string to_text(const InspectResult& result) {
     table.add(std::move(row));
   }
   out += table.text();
-  bool first = true;
+  Islands floats;
   for (const LayerSummary& layer : result.layers) {
-    if (!result.quantized || layer.integer || layer.reason.empty()) continue;
-    if (first) out += "\nfloat islands:\n";
-    first = false;
-    out += fmt::format("  {} ({}): {}\n", layer.name, layer.op_type, layer.reason);
+    if (result.quantized && !layer.integer && !layer.reason.empty()) floats.add(layer.name, layer.op_type, layer.reason);
   }
+  if (const std::string text = floats.text(); !text.empty()) out += "\n" + text;
   return out + notes(result.notes);
 }
 
@@ -169,9 +196,11 @@ std::string to_text(const QuantizeReport& report, const QuantizedGraph& model) {
     }
   }
   out += fmt::format("{} nodes run in integers, {} in float\n", integer, islands);
+  Islands floats;
   for (const LayerInfo& layer : model.layers) {
-    if (!layer.integer && !layer.reason.empty()) out += fmt::format("  float: {} ({}): {}\n", layer.name, layer.op_type, layer.reason);
+    if (!layer.integer && !layer.reason.empty()) floats.add(layer.name, layer.op_type, layer.reason);
   }
+  out += floats.text();
   if (widest != nullptr)
     out += fmt::format("accumulators: at most {} bits needed ('{}': {}..{}), 32 held\n", widest->bits_needed, widest_layer->name, widest->lo, widest->hi);
   return out + size_text(report, model);
