@@ -10,7 +10,11 @@ struct Widen {
   static NIBBLE_INLINE __m256i prepare(__m256i a, int phase) {
     return phase == 0 ? _mm256_and_si256(a, _mm256_set1_epi32(0x00ff00ff)) : _mm256_srli_epi16(a, 8);
   }
-  static NIBBLE_INLINE __m256i dot(__m256i acc, __m256i a, __m256i b) { return _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)); }
+  static NIBBLE_INLINE __m256i dot(__m256i acc, __m256i a, __m256i b) {
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(a, b));
+    __asm__("" : "+x"(acc));  // gcc would add products first and spill the accumulators
+    return acc;
+  }
 };
 
 }  // namespace

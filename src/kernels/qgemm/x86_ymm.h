@@ -91,9 +91,12 @@ NIBBLE_INLINE void tile(const QgemmTile& t) {
         const __m256i b0 = _mm256_load_si256(reinterpret_cast<const __m256i*>(wei));
         const __m256i b1 = _mm256_load_si256(reinterpret_cast<const __m256i*>(wei + 32));
         wei += 64;
+        // An index of its own for each phase: gcc would keep the values of the first alive for the second and spill.
+        std::int64_t at = k;
+        if constexpr (Dot::kPhases > 1) __asm__ volatile("" : "+r"(at));
 #pragma GCC unroll 16
         for (std::size_t m = 0; m < MR; ++m) {
-          const __m256i v = Dot::prepare(_mm256_set1_epi32(load4(a[m] + k)), phase);
+          const __m256i v = Dot::prepare(_mm256_set1_epi32(load4(a[m] + at)), phase);
           acc[m][0] = Dot::dot(acc[m][0], v, b0);
           acc[m][1] = Dot::dot(acc[m][1], v, b1);
         }
