@@ -1,30 +1,30 @@
-// The channels that do not fill a vector go to the plain loops.
 #include "kernels/requantize/x86_avx2.h"
 
 #include "kernels/qpool/kernels.h"
 
 namespace nibble::kernels {
-namespace {
-
-PoolWindow from_channel(PoolWindow w, std::int64_t c) {
-  w.src += c;
-  w.dst += c;
-  w.channels -= c;
-  return w;
-}
-
-}  // namespace
-
+// Whole vectors of channels; the last one may do some channels again (dst is not src).
 void pool_max_avx2(const PoolWindow& w) {
-  std::int64_t c = 0;
-  for (; c + 32 <= w.channels; c += 32) {
+  if (w.channels < 16) return pool_max_reference(w);
+  if (w.channels < 32) {
+    for (std::int64_t at = 0; at < w.channels; at += 16) {
+      const std::int64_t c = at + 16 <= w.channels ? at : w.channels - 16;
+      __m128i best = _mm_set1_epi8(static_cast<char>(w.qmin));
+      for (std::int64_t y = 0; y < w.height; ++y)
+        for (std::int64_t x = 0; x < w.width; ++x)
+          best = _mm_max_epu8(best, _mm_loadu_si128(reinterpret_cast<const __m128i*>(w.src + y * w.step_h + x * w.step_w + c)));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(w.dst + c), _mm_min_epu8(best, _mm_set1_epi8(static_cast<char>(w.qmax))));
+    }
+    return;
+  }
+  for (std::int64_t at = 0; at < w.channels; at += 32) {
+    const std::int64_t c = at + 32 <= w.channels ? at : w.channels - 32;
     __m256i best = _mm256_set1_epi8(static_cast<char>(w.qmin));
     for (std::int64_t y = 0; y < w.height; ++y)
       for (std::int64_t x = 0; x < w.width; ++x)
         best = _mm256_max_epu8(best, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w.src + y * w.step_h + x * w.step_w + c)));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(w.dst + c), _mm256_min_epu8(best, _mm256_set1_epi8(static_cast<char>(w.qmax))));
   }
-  if (c < w.channels) pool_max_reference(from_channel(w, c));
 }
 
 void pool_average_avx2(const PoolWindow& w) {
@@ -39,8 +39,9 @@ void pool_average_avx2(const PoolWindow& w) {
   if (r.multiplier != nullptr) r.multiplier = multiplier;
   r.m0 = m0;
   r.shift = shift;
-  std::int64_t c = 0;
-  for (; c + 16 <= w.channels; c += 16) {
+  if (w.channels < 16) return pool_average_reference(w);
+  for (std::int64_t at = 0; at < w.channels; at += 16) {
+    const std::int64_t c = at + 16 <= w.channels ? at : w.channels - 16;
     __m256i sum0 = _mm256_set1_epi32(w.bias);
     __m256i sum1 = sum0;
     for (std::int64_t y = 0; y < w.height; ++y)
@@ -51,7 +52,6 @@ void pool_average_avx2(const PoolWindow& w) {
       }
     _mm_storeu_si128(reinterpret_cast<__m128i*>(w.dst + c), narrow16(scale8(sum0, r, 0), scale8(sum1, r, 8), r));
   }
-  if (c < w.channels) pool_average_reference(from_channel(w, c));
 }
 
 }  // namespace nibble::kernels
