@@ -11,6 +11,7 @@
 // level), ends stand on non-empty bins only (an empty edge bin with a clipped tail has KL = infinity), and for affine grids both ends are
 // searched, in turns.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -24,6 +25,15 @@ namespace {
 // bits with 4096 of them on one side.
 constexpr std::int64_t kBinsOneEnd = 4096;
 constexpr std::int64_t kBinsTwoEnds = 8192;
+// Counts fluctuate, and Q cannot follow: that alone gives a window of m bins a divergence of about m / (2 T), which draws the search to
+// ever smaller windows. With T / 256 bins it stays below 1/500. Where that leaves less than a bin a level, nothing is clipped.
+constexpr std::int64_t kValuesPerBin = 256;
+
+std::int64_t bins_for(std::uint64_t values, std::int64_t levels, std::int64_t most) {
+  const auto enough =
+      static_cast<std::int64_t>(std::bit_floor(std::max<std::uint64_t>(values / static_cast<std::uint64_t>(kValuesPerBin), 1)));
+  return std::min(most, std::max({enough, static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(levels))), std::int64_t{4}}));
+}
 
 double x_log_x(double x) { return x > 0 ? x * std::log(x) : 0; }
 
@@ -136,7 +146,9 @@ class EntropyObserver final : public HistogramObserver {
     const double lo = histogram.lo(), hi = histogram.hi();
     const auto all_levels = static_cast<std::size_t>(target.type.qmax() - target.type.qmin() + 1);
     const bool one_sided = lo >= 0 || hi <= 0;
-    const DenseBins bins = dense_bins(histogram, one_sided || target.symmetric ? kBinsOneEnd : kBinsTwoEnds);
+    const std::int64_t most_bins = one_sided || target.symmetric ? kBinsOneEnd : kBinsTwoEnds;
+    const DenseBins bins =
+        dense_bins(histogram, bins_for(histogram.total() - histogram.zeros(), static_cast<std::int64_t>(all_levels), most_bins));
     const auto zero = static_cast<std::size_t>(-bins.first);  // index of bin [0, width)
     const std::size_t size = bins.counts.size();
     if (one_sided || target.symmetric) {

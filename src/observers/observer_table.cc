@@ -13,7 +13,7 @@ constexpr ObserverInfo kObservers[] = {
     {"average", "mean of the samples' least and greatest values", "Jacob et al. 2018, with a plain mean", "", make_average},
     {"moving_average", "exponential moving average of the samples' least and greatest values", "Jacob et al. 2018, section 3.1",
      "momentum=0.01", make_moving_average},
-    {"mean_std", "mean -+ n standard deviations", "docs/calibration.md", "n=6", make_mean_std},
+    {"mean_std", "mean -+ n standard deviations", "docs/calibration.md", "n=10", make_mean_std},
     {"percentile", "the value that `percentile` % of the values stay below, on both sides", "Wu et al. 2020", "percentile=99.99",
      make_percentile},
     {"entropy", "least KL divergence between the histogram and its quantized form", "Migacz 2017", "", make_entropy},

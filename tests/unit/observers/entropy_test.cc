@@ -50,14 +50,19 @@ Histogram histogram_of(const std::vector<float>& values) {
 
 // The chosen threshold is as good as the best of all thresholds (equal but for rounding in the logarithms' sums).
 TEST(Entropy, FindsTheLeastDivergence) {
-  for (const auto& data : testing::sample_data(41, 30000)) {
+  for (const auto& data : testing::sample_data(41, 400000)) {
     if (data.name != "relu" && data.name != "relu6" && data.name != "laplace" && data.name != "outliers" && data.name != "mostly zero")
       continue;
     for (const ObserverTarget& target : {kS8, kU8}) {
       const auto [lo, hi] = std::minmax_element(data.values.begin(), data.values.end());
       const bool one_sided = *lo >= 0 || *hi <= 0;
       if (!one_sided && !target.symmetric) continue;
-      const DenseBins bins = dense_bins(histogram_of(data.values), 4096);
+      const Histogram histogram = histogram_of(data.values);
+      // As many bins as there are 256 values for each, but one a level at least.
+      const std::int64_t levels_of_grid = target.symmetric ? 128 : 256;
+      std::int64_t most_bins = levels_of_grid;
+      while (2 * most_bins * 256 <= static_cast<std::int64_t>(histogram.total() - histogram.zeros())) most_bins *= 2;
+      const DenseBins bins = dense_bins(histogram, most_bins);
       const auto zero = static_cast<std::size_t>(-bins.first);
       std::vector<double> magnitudes(std::max(bins.counts.size() - zero, zero), 0.0);
       for (std::size_t k = 0; k < bins.counts.size(); ++k) magnitudes[k >= zero ? k - zero : zero - 1 - k] += bins.counts[k];
@@ -76,10 +81,19 @@ TEST(Entropy, FindsTheLeastDivergence) {
   }
 }
 
+TEST(Entropy, FewValuesAreNotClipped) {
+  for (const auto& data : testing::sample_data(43, 5000)) {
+    const auto entropy = make_observer("entropy"), min_max = make_observer("min_max");
+    entropy->observe(data.values);
+    min_max->observe(data.values);
+    EXPECT_EQ(entropy->range(kU8), min_max->range(kU8)) << data.name;
+  }
+}
+
 TEST(Entropy, CutsOutliersOnBothSides) {
   std::mt19937_64 random(42);
   std::normal_distribution<float> normal(0, 1);
-  std::vector<float> values(200000);
+  std::vector<float> values(2000000);
   for (float& v : values) v = normal(random);
   values[1] = 40;
   values[2] = -25;
