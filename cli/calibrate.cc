@@ -25,8 +25,8 @@ void run_merge(const Options& options) {
   for (const std::string& path : options.merge) tables.push_back(load_ranges(path));
   const RangeTable merged = merge_ranges(tables);
   save_ranges(merged, options.output);
-  print(fmt::format("merged {} tables: {} samples, {} values, method {}\nwrote {}\n", tables.size(), merged.samples, merged.entries.size(), merged.method,
-                    options.output));
+  print(fmt::format("merged {} tables: {} samples, {} values, method {}\nwrote {}\n", tables.size(), merged.samples, merged.entries.size(),
+                    merged.method, options.output));
 }
 
 void run_calibrate(const Options& options) {
@@ -53,7 +53,8 @@ void run_calibrate(const Options& options) {
   const QuantScheme scheme = scheme_for_target(options.target);
   check_output("-o", options.output, {options.model});
   const Model model = load_model(options.model);
-  if (model.quantized) throw Error(ErrorCode::kInvalidArgument, fmt::format("{} is quantized already; calibrate needs the float model", options.model));
+  if (model.quantized)
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} is quantized already; calibrate needs the float model", options.model));
   Graph graph = model.graph;
   canonicalize(graph);
   std::shared_ptr<const Dataset> dataset = open_data(options.data, model.graph, options.model, progress);
@@ -72,13 +73,18 @@ void run_calibrate(const Options& options) {
 
 void add_calibrate(CLI::App& app, Context&) {
   const auto options = std::make_shared<Options>();
-  CLI::App& command = *app.add_subcommand("calibrate", "Observe the ranges of a float model on data, for quantize --ranges; or merge shards");
+  CLI::App& command =
+      *app.add_subcommand("calibrate", "Observe the ranges of a float model on data, for quantize --ranges; or merge shards");
   add_model_option(command, options->model, "MODEL", "the float model, an ONNX file");
   command.add_option("-o,--output", options->output, "where to write the ranges")->type_name("RANGES.json")->required();
   add_data_options(command, options->data, "calibrate on at most N samples, drawn with --seed, spread over the classes [all]");
-  command.add_option("--shard", options->shard, "only the i-th of n contiguous parts of the samples, i from 1 to n; merge the parts in order")->type_name("i/n");
+  command
+      .add_option("--shard", options->shard, "only the i-th of n contiguous parts of the samples, i from 1 to n; merge the parts in order")
+      ->type_name("i/n");
   command.add_option("--merge", options->merge, "range files of all shards, in order")->type_name("FILE.json ...");
-  command.add_option("--target", options->target, "preset whose activation grid the methods aim at")->type_name("TARGET")->capture_default_str();
+  command.add_option("--target", options->target, "preset whose activation grid the methods aim at")
+      ->type_name("TARGET")
+      ->capture_default_str();
   add_method_option(command, options->method, kAutoMethod);
   add_threads_option(command, options->threads);
   command.callback([options] { run_calibrate(*options); });

@@ -15,9 +15,11 @@ void add_method_option(CLI::App& command, std::string& method, const std::string
   for (const ObserverInfo& row : observer_table()) names.emplace_back(row.name);
   method = default_name;
   command
-      .add_option("--calibrate-method", method,
-                  joined(names) + "; options follow a colon, e.g. percentile:percentile=99.99 (`nibble list observers`). auto tries several on part of the "
-                                  "calibration data and takes the one whose outputs stay closest to the float network's")
+      .add_option(
+          "--calibrate-method", method,
+          joined(names) +
+              "; options follow a colon, e.g. percentile:percentile=99.99 (`nibble list observers`). auto tries several on part of the "
+              "calibration data and takes the one whose outputs stay closest to the float network's")
       ->type_name("METHOD")
       ->capture_default_str();
 }
@@ -31,8 +33,9 @@ void check_method(const std::string& method) {
   }
 }
 
-RangeTable calibrate_with(const std::string& method, const Graph& graph, const std::shared_ptr<const Dataset>& dataset, const QuantScheme& scheme,
-                          const CalibrationSettings& settings, Progress& progress, std::vector<MethodScore>& ladder) {
+RangeTable calibrate_with(const std::string& method, const Graph& graph, const std::shared_ptr<const Dataset>& dataset,
+                          const QuantScheme& scheme, const CalibrationSettings& settings, Progress& progress,
+                          std::vector<MethodScore>& ladder) {
   CalibrateOptions options;
   options.target = {.type = scheme.defaults.activations.type, .symmetric = scheme.defaults.activations.symmetric};
   options.threads = settings.threads;
@@ -47,7 +50,8 @@ RangeTable calibrate_with(const std::string& method, const Graph& graph, const s
   ChooseOptions choose;
   choose.seed = settings.seed;
   choose.calibrate = options;
-  MethodChoice choice = choose_method(graph, dataset, choose, [&](const RangeTable& ranges, const Dataset& decide) { return loss(ranges, decide); });
+  MethodChoice choice =
+      choose_method(graph, dataset, choose, [&](const RangeTable& ranges, const Dataset& decide) { return loss(ranges, decide); });
   ladder = std::move(choice.ladder);
   progress.note(fmt::format("calibration method: {} (it kept the outputs closest to the float network's)", choice.method));
   return std::move(choice.ranges);

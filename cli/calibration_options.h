@@ -2,7 +2,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,8 +25,9 @@ struct CalibrationSettings {
   bool keep_states = false;  // so that the table can be merged
 };
 // `graph` is canonical. `ladder` gets what each method scored, if the method is kAutoMethod.
-RangeTable calibrate_with(const std::string& method, const Graph& graph, const std::shared_ptr<const Dataset>& dataset, const QuantScheme& scheme,
-                          const CalibrationSettings& settings, Progress& progress, std::vector<MethodScore>& ladder);
+RangeTable calibrate_with(const std::string& method, const Graph& graph, const std::shared_ptr<const Dataset>& dataset,
+                          const QuantScheme& scheme, const CalibrationSettings& settings, Progress& progress,
+                          std::vector<MethodScore>& ladder);
 
 // True if both names lead to one file.
 bool same_file(const std::string& a, const std::string& b);

@@ -16,18 +16,24 @@ namespace fs = std::filesystem;
 void add_data_options(CLI::App& command, DataOptions& options, const std::string& samples_help) {
   command
       .add_option("--data", options.data,
-                  "a folder of images; a folder with labels.csv (file,label); one folder a class; a folder or list (.txt) of .npy; an .npz; MNIST IDX; "
+                  "a folder of images; a folder with labels.csv (file,label); one folder a class; a folder or list (.txt) of .npy; an "
+                  ".npz; MNIST IDX; "
                   "CIFAR-10 binary; an ONNX test_data_set folder; or random, random:SEED (smoke tests only)")
       ->type_name("DATA");
   command.add_option("--samples", options.samples, samples_help)->type_name("N")->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 40));
-  command.add_option("--seed", options.seed, "of the draw of samples, where there are more than --samples")->type_name("N")->capture_default_str();
-  command.add_option("--preprocess", options.preprocess, "preprocessing recipe of images (JSON) [MODEL.preprocess.json beside the model]")->type_name("FILE");
+  command.add_option("--seed", options.seed, "of the draw of samples, where there are more than --samples")
+      ->type_name("N")
+      ->capture_default_str();
+  command.add_option("--preprocess", options.preprocess, "preprocessing recipe of images (JSON) [MODEL.preprocess.json beside the model]")
+      ->type_name("FILE");
 }
 
 void add_threads_option(CLI::App& command, int& threads) {
   constexpr int kMostThreads = 256;
   threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, static_cast<unsigned>(kMostThreads)));
-  command.add_option("--threads", threads, "threads; results do not depend on it [one for each processor]")->type_name("N")->check(CLI::Range(1, kMostThreads));
+  command.add_option("--threads", threads, "threads; results do not depend on it [one for each processor]")
+      ->type_name("N")
+      ->check(CLI::Range(1, kMostThreads));
 }
 
 void add_json_option(CLI::App& command, bool& json) { command.add_flag("--json", json, "one JSON object on stdout, nothing else there"); }
@@ -43,7 +49,8 @@ std::unique_ptr<Dataset> open_data(const DataOptions& options, const Graph& grap
                                              .max_samples = options.samples,
                                              .seed = options.seed});
   if (dataset->is_random())
-    progress.warn("RANDOM data (random): ranges and accuracy made from it mean nothing; use it to see whether a model runs, never to ship one");
+    progress.warn(
+        "RANDOM data (random): ranges and accuracy made from it mean nothing; use it to see whether a model runs, never to ship one");
   return dataset;
 }
 
@@ -61,8 +68,10 @@ void check_output(const std::string& option, const std::string& path, const std:
   }
   const fs::path folder = fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
   if (!fs::is_directory(folder, code))
-    throw Error(ErrorCode::kNotFound, fmt::format("{}: there is no folder {} to write {} into; make it first", option, folder.string(), path));
-  if (fs::path(path).filename().empty()) throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: {} names a folder, not a file", option, path));
+    throw Error(ErrorCode::kNotFound,
+                fmt::format("{}: there is no folder {} to write {} into; make it first", option, folder.string(), path));
+  if (fs::path(path).filename().empty())
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: {} names a folder, not a file", option, path));
 }
 
 void print(const std::string& text) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -50,12 +49,14 @@ struct DataOptions {
 void add_data_options(CLI::App& command, DataOptions& options, const std::string& samples_help);
 void add_threads_option(CLI::App& command, int& threads);
 void add_json_option(CLI::App& command, bool& json);
-CLI::Option* add_model_option(CLI::App& command, std::string& model, const std::string& name = "MODEL", const std::string& help = "the model, an ONNX file");
+CLI::Option* add_model_option(CLI::App& command, std::string& model, const std::string& name = "MODEL",
+                              const std::string& help = "the model, an ONNX file");
 
 // Opens the data for a network; the recipe is --preprocess, or that beside `model_path`. Warns aloud where the data is random.
 std::unique_ptr<Dataset> open_data(const DataOptions& options, const Graph& graph, const std::string& model_path, Progress& progress);
 
-// Refuses, before any work is done, what could not be written at the end: a missing folder, something that is no regular file, one of `inputs`.
+// Refuses, before any work is done, what could not be written at the end: a missing folder, something that is no regular file, one of
+// `inputs`.
 void check_output(const std::string& option, const std::string& path, const std::vector<std::string>& inputs);
 
 // The text goes to stdout; Error{kIo} where that fails (a full disk, a closed pipe).

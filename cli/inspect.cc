@@ -9,7 +9,8 @@ void add_inspect(CLI::App& app, Context&) {
     bool json = false;
   };
   const auto options = std::make_shared<Options>();
-  CLI::App& command = *app.add_subcommand("inspect", "Show a model: inputs, outputs, layers, parameters, MACs; of a quantized one the accumulator proofs");
+  CLI::App& command =
+      *app.add_subcommand("inspect", "Show a model: inputs, outputs, layers, parameters, MACs; of a quantized one the accumulator proofs");
   add_model_option(command, options->model)->required();
   add_json_option(command, options->json);
   command.callback([options] {

@@ -40,7 +40,8 @@ std::string list_operators() {
 
 std::string list_kernel_names() {
   std::string out = fmt::format("active ISA: {} (NIBBLE_FORCE_ISA overrides it)\n", active_isa());
-  for (const KernelInfo& row : list_kernels()) out += fmt::format("{:<44} {:<18} {:<12} {}\n", row.name, row.family, row.isa, row.usable ? "usable" : "not on this processor");
+  for (const KernelInfo& row : list_kernels())
+    out += fmt::format("{:<44} {:<18} {:<12} {}\n", row.name, row.family, row.isa, row.usable ? "usable" : "not on this processor");
   return out;
 }
 

@@ -1,5 +1,5 @@
-// nibble: quantize a trained network, measure what that cost, run it in integers. This program only reads its command line and prints: all work is
-// done by the library.
+// nibble: quantize a trained network, measure what that cost, run it in integers. This program only reads its command line and prints: all
+// work is done by the library.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -18,7 +18,8 @@ namespace {
 
 using namespace nibble::cli;
 
-constexpr std::array<Registrar, 8> kCommands = {add_inspect, add_quantize, add_calibrate, add_evaluate, add_run, add_compare, add_benchmark, add_list};
+constexpr std::array<Registrar, 8> kCommands = {add_inspect, add_quantize, add_calibrate, add_evaluate,
+                                                add_run,     add_compare,  add_benchmark, add_list};
 
 // One line, whatever the message holds.
 int report(std::string message, int code) {
@@ -49,7 +50,8 @@ void check_first_word(const CLI::App& app, int argc, char** argv) {
   std::vector<std::string> known;
   for (const CLI::App* command : app.get_subcommands(nullptr)) known.push_back(command->get_name());
   if (word.starts_with("-")) {
-    if (word != "-h" && word != "--help" && word != "--version") throw UsageError(fmt::format("unknown option '{}' (see nibble --help)", word));
+    if (word != "-h" && word != "--help" && word != "--version")
+      throw UsageError(fmt::format("unknown option '{}' (see nibble --help)", word));
   } else if (std::find(known.begin(), known.end(), word) == known.end()) {
     throw UsageError(fmt::format("there is no command '{}'; the commands are {}", word, joined(known)));
   }

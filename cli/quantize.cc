@@ -35,8 +35,10 @@ class Companions {
     for (const auto& [path, old] : written_) {
       std::error_code ignored;
       try {
-        if (old) write_text_file(path, *old);
-        else fs::remove(path, ignored);
+        if (old)
+          write_text_file(path, *old);
+        else
+          fs::remove(path, ignored);
       } catch (const Error&) {  // there is no more to be done
       }
     }
@@ -82,14 +84,16 @@ void run_quantize(const Options& options, const std::string& command_line) {
   const QuantScheme scheme = make_scheme(options.scheme);
   const QuantFormat format = make_format(options.scheme);
   check_method(options.method);
-  if (options.data.data.empty() && options.ranges.empty()) throw UsageError("--data is required: the images or arrays to calibrate on (or --ranges FILE)");
+  if (options.data.data.empty() && options.ranges.empty())
+    throw UsageError("--data is required: the images or arrays to calibrate on (or --ranges FILE)");
   check_output("-o", options.output, {options.model});
   if (!options.report.empty()) check_output("--report", options.report, {options.model, options.output, options.ranges});
 
   // Load; what is quantized already is refused: its float values are gone.
   const Model model = load_model(options.model);
   if (model.quantized)
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} is quantized already; quantize needs the float model it was made from", options.model));
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("{} is quantized already; quantize needs the float model it was made from", options.model));
 
   // Beyond this point the graph is canonical: batch normalizations are folded, activations fused. Ranges are those of its values.
   Graph graph = model.graph;
@@ -118,8 +122,10 @@ void run_quantize(const Options& options, const std::string& command_line) {
   } else {
     const std::shared_ptr<const Dataset> dataset = open_data(options.data, model.graph, options.model, progress);
     report.data = dataset->description();
-    progress.note(fmt::format("quantizing {}: calibrating with {} on {}", base_name(options.model), options.method, dataset->description()));
-    ranges = calibrate_with(options.method, graph, dataset, scheme, {.seed = options.data.seed, .threads = options.threads}, progress, report.ladder);
+    progress.note(
+        fmt::format("quantizing {}: calibrating with {} on {}", base_name(options.model), options.method, dataset->description()));
+    ranges = calibrate_with(options.method, graph, dataset, scheme, {.seed = options.data.seed, .threads = options.threads}, progress,
+                            report.ladder);
   }
   for (const std::string& warning : ranges.warnings) progress.warn(warning);
   report.method = ranges.method;
@@ -131,12 +137,9 @@ void run_quantize(const Options& options, const std::string& command_line) {
   for (const std::string& warning : quantized.warnings) progress.warn(warning);
   if (progress.cancelled()) throw Error(ErrorCode::kInterrupted, "interrupted; nothing was written");
 
-  report.metadata = {{"version", NIBBLE_VERSION},
-                     {"command", command_of_metadata(command_line)},
-                     {"law", to_string(quantized.law)},
-                     {"scheme", to_json(scheme)},
-                     {"calibration_method", ranges.method},
-                     {"calibration_samples", std::to_string(ranges.samples)},
+  report.metadata = {{"version", NIBBLE_VERSION},           {"command", command_of_metadata(command_line)},
+                     {"law", to_string(quantized.law)},     {"scheme", to_json(scheme)},
+                     {"calibration_method", ranges.method}, {"calibration_samples", std::to_string(ranges.samples)},
                      {"data_hash", ranges.data_hash}};
   const ExportOptions export_options{.format = format, .metadata = report.metadata};
   report.quantized_bytes = static_cast<std::int64_t>(serialize_onnx(export_graph(quantized, export_options)).size());
@@ -157,7 +160,9 @@ void add_quantize(CLI::App& app, Context& context) {
   const auto options = std::make_shared<Options>();
   CLI::App& command = *app.add_subcommand("quantize", "Turn a float model into an int8 model that runs here and in ONNX Runtime");
   add_model_option(command, options->model, "MODEL", "the float model, an ONNX file")->required();
-  command.add_option("-o,--output", options->output, "where to write the quantized model; its preprocessing recipe goes beside it")->type_name("OUT.onnx")->required();
+  command.add_option("-o,--output", options->output, "where to write the quantized model; its preprocessing recipe goes beside it")
+      ->type_name("OUT.onnx")
+      ->required();
   add_data_options(command, options->data, "calibrate on at most N samples, drawn with --seed, spread over the classes [all]");
   command.add_option("--ranges", options->ranges, "ranges made by nibble calibrate, instead of --data")->type_name("FILE.json");
   add_method_option(command, options->method, kAutoMethod);

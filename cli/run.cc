@@ -25,7 +25,8 @@ std::vector<Tensor> read_inputs(const std::vector<std::string>& words, const Gra
       if (word.starts_with(names[i] + "=") && (best == specs.size() || names[i].size() > names[best].size())) best = i;
     }
     if (best == specs.size()) {
-      if (word.find('=') == std::string::npos) throw UsageError(fmt::format("--input: '{}' is no NAME=FILE.npy; the model's inputs are {}", word, joined(names)));
+      if (word.find('=') == std::string::npos)
+        throw UsageError(fmt::format("--input: '{}' is no NAME=FILE.npy; the model's inputs are {}", word, joined(names)));
       throw Error(ErrorCode::kInvalidArgument,
                   fmt::format("--input: the model has no input '{}'; its inputs are {}", word.substr(0, word.find('=')), joined(names)));
     }
@@ -35,11 +36,13 @@ std::vector<Tensor> read_inputs(const std::vector<std::string>& words, const Gra
   }
   std::vector<Tensor> inputs;
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    if (files[i].empty()) throw Error(ErrorCode::kInvalidArgument, fmt::format("input '{}' is missing: give --input {}=FILE.npy", names[i], names[i]));
+    if (files[i].empty())
+      throw Error(ErrorCode::kInvalidArgument, fmt::format("input '{}' is missing: give --input {}=FILE.npy", names[i], names[i]));
     Tensor tensor = read_npy(files[i]);
     const DataType wanted = specs[i].type.dtype;
     // NumPy's default is float64: a real is a real.
-    if (wanted != DataType::kUndefined && tensor.type() != wanted && is_float(wanted) && is_float(tensor.type())) tensor = cast(tensor, wanted);
+    if (wanted != DataType::kUndefined && tensor.type() != wanted && is_float(wanted) && is_float(tensor.type()))
+      tensor = cast(tensor, wanted);
     inputs.push_back(std::move(tensor));
   }
   return inputs;
@@ -115,23 +118,32 @@ void add_run(CLI::App& app, Context&) {
   const auto options = std::make_shared<Options>();
   CLI::App& command = *app.add_subcommand("run", "Run a model once, or on each sample, and write its outputs as .npy files");
   add_model_option(command, options->model)->required();
-  CLI::Option* input = command.add_option("--input", options->inputs, "an input; once for each")->type_name("NAME=FILE.npy")->allow_extra_args(false);
-  CLI::Option* data = command.add_option("--data", options->data, "an ONNX test_data_set folder, or any other DATA of evaluate")->type_name("DATA");
+  CLI::Option* input =
+      command.add_option("--input", options->inputs, "an input; once for each")->type_name("NAME=FILE.npy")->allow_extra_args(false);
+  CLI::Option* data =
+      command.add_option("--data", options->data, "an ONNX test_data_set folder, or any other DATA of evaluate")->type_name("DATA");
   input->excludes(data);
-  command.add_option("--output", options->output, "folder for the outputs: one .npy each, named after it; with several samples one folder a sample")
+  command
+      .add_option("--output", options->output,
+                  "folder for the outputs: one .npy each, named after it; with several samples one folder a sample")
       ->type_name("DIR")
       ->required();
-  command.add_option("--preprocess", options->preprocess, "preprocessing recipe of images (JSON) [MODEL.preprocess.json beside the model]")->type_name("FILE");
+  command.add_option("--preprocess", options->preprocess, "preprocessing recipe of images (JSON) [MODEL.preprocess.json beside the model]")
+      ->type_name("FILE");
   command.add_flag("--simulate", options->simulate, "run a quantized model in the simulation instead of the integer runtime");
   add_threads_option(command, options->threads);
   command.callback([options] {
-    if (options->inputs.empty() && options->data.empty()) throw UsageError("give the inputs: --input NAME=FILE.npy for each, or --data DATA");
+    if (options->inputs.empty() && options->data.empty())
+      throw UsageError("give the inputs: --input NAME=FILE.npy for each, or --data DATA");
     Progress progress;
     const Model model = load_model(options->model);
     std::unique_ptr<Dataset> dataset;
     std::vector<Tensor> inputs;
-    if (options->data.empty()) inputs = read_inputs(options->inputs, model.graph);
-    else dataset = open_data({.data = options->data, .samples = 0, .seed = 0, .preprocess = options->preprocess}, model.graph, options->model, progress);
+    if (options->data.empty())
+      inputs = read_inputs(options->inputs, model.graph);
+    else
+      dataset = open_data({.data = options->data, .samples = 0, .seed = 0, .preprocess = options->preprocess}, model.graph, options->model,
+                          progress);
     const auto runner = make_runner(model, options->threads, options->simulate ? RunAs::kSimulation : RunAs::kAuto);
     OutputFolder folder(options->output);
     const std::int64_t samples = dataset ? dataset->size() : 1;

@@ -42,7 +42,8 @@ void check_op_types(const std::vector<std::string>& ops) {
 std::string read_text(const std::string& path) {
   std::error_code code;
   if (!std::filesystem::exists(path, code)) throw Error(ErrorCode::kNotFound, fmt::format("--recipe: there is no file {}", path));
-  if (!std::filesystem::is_regular_file(path, code)) throw Error(ErrorCode::kInvalidArgument, fmt::format("--recipe: {} is no regular file", path));
+  if (!std::filesystem::is_regular_file(path, code))
+    throw Error(ErrorCode::kInvalidArgument, fmt::format("--recipe: {} is no regular file", path));
   std::ifstream file(path, std::ios::binary);
   std::stringstream text;
   text << file.rdbuf();
@@ -63,13 +64,16 @@ void add_scheme_options(CLI::App& command, SchemeOptions& o) {
          "one scale for a whole weight");
   command.add_option("--weight-type", o.weight_type, "int8 or uint8 [int8]")->type_name("TYPE")->group(group);
   command.add_option("--activation-type", o.activation_type, "uint8 or int8 [uint8]")->type_name("TYPE")->group(group);
-  either("--weight-symmetric", o.weight_symmetric, "weights without a zero point (the default for int8)", "--weight-affine", o.weight_affine,
-         "weights with a zero point (the default for uint8)");
+  either("--weight-symmetric", o.weight_symmetric, "weights without a zero point (the default for int8)", "--weight-affine",
+         o.weight_affine, "weights with a zero point (the default for uint8)");
   either("--activation-symmetric", o.activation_symmetric, "activations without a zero point", "--activation-affine", o.activation_affine,
          "activations with a zero point (the default)");
-  either("--narrow-range", o.narrow_range, "int8 weights in -127..127 (the default)", "--full-range", o.full_range, "int8 weights in -128..127");
+  either("--narrow-range", o.narrow_range, "int8 weights in -127..127 (the default)", "--full-range", o.full_range,
+         "int8 weights in -128..127");
   command.add_flag("--reduce-range", o.reduce_range, "7-bit weights, for processors whose 16-bit sums saturate")->group(group);
-  command.add_option("--law", o.law, "requantization: float32 (as ONNX Runtime) or fixed_point (integers only) [float32]")->type_name("LAW")->group(group);
+  command.add_option("--law", o.law, "requantization: float32 (as ONNX Runtime) or fixed_point (integers only) [float32]")
+      ->type_name("LAW")
+      ->group(group);
   command.add_option("--quant-format", o.format, "qdq or qoperator")->type_name("FORMAT")->capture_default_str()->group(group);
   command.add_option("--nodes-to-exclude", o.nodes_to_exclude, "nodes whose whole name matches stay float (ECMAScript)")
       ->type_name("REGEX")

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-
 #include <string>
 #include <vector>
 
@@ -26,7 +25,8 @@ struct SchemeOptions {
 };
 void add_scheme_options(CLI::App& command, SchemeOptions& options);
 
-// The target's scheme, then the recipe file on top, then what the command line says. A choice that is unknown is a UsageError listing the known ones.
+// The target's scheme, then the recipe file on top, then what the command line says. A choice that is unknown is a UsageError listing the
+// known ones.
 QuantScheme make_scheme(const SchemeOptions& options);
 QuantFormat make_format(const SchemeOptions& options);
 

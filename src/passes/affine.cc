@@ -55,11 +55,15 @@ std::string read_tail(const Rewriter& rewriter, const Node& node, std::size_t si
   for (const double v : c) {
     double a = 1;
     double b = 0;
-    if (op == "Mul") a = v;
-    else if (op == "Div") a = 1 / v;
-    else if (op == "Add") b = v;
-    else if (side == 0) b = -v;  // x - c
-    else {  // c - x
+    if (op == "Mul")
+      a = v;
+    else if (op == "Div")
+      a = 1 / v;
+    else if (op == "Add")
+      b = v;
+    else if (side == 0)
+      b = -v;  // x - c
+    else {     // c - x
       a = -1;
       b = v;
     }

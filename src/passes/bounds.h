@@ -13,8 +13,8 @@ struct Bounds {
   double hi = std::numeric_limits<double>::infinity();
 };
 
-// The bounds of a Relu, or of a Clip whose bounds are constants; nullopt for any other node. A bound of +-FLT_MAX (the default before opset 11)
-// counts as none.
+// The bounds of a Relu, or of a Clip whose bounds are constants; nullopt for any other node. A bound of +-FLT_MAX (the default before opset
+// 11) counts as none.
 std::optional<Bounds> bounds_of(const Rewriter& rewriter, NodeId id);
 // x clamped to `inner`, then to `outer`, is x clamped to this.
 Bounds then(const Bounds& inner, const Bounds& outer);

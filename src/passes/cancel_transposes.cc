@@ -1,8 +1,8 @@
-// Models from channels-last frameworks stand in a wood of Transposes: each convolution is wrapped in one that brings its input to NCHW and one that
-// brings its output back. Between two wrapped layers stand element-wise nodes, which do not care about the layout.
+// Models from channels-last frameworks stand in a wood of Transposes: each convolution is wrapped in one that brings its input to NCHW and
+// one that brings its output back. Between two wrapped layers stand element-wise nodes, which do not care about the layout.
 //
-// A *region* is a set of values V that hang together through such nodes. Flipping it by a permutation q means to compute v' = Transpose(v, q)
-// instead of every v in V:
+// A *region* is a set of values V that hang together through such nodes. Flipping it by a permutation q means to compute v' = Transpose(v,
+// q) instead of every v in V:
 //
 //   made by a node of the region            v' is made by the same node, reading the flipped inputs
 //   made by Transpose(x, q^-1)              v' = x: that Transpose falls away
@@ -195,9 +195,12 @@ class Canceller {
     for (const ValueId v : region.values) {
       const int out = static_cast<int>(leaving(v, region.q).size());
       const bool old_wanted = wanted(region, v);
-      if (region.has_node(rewriter_.producer(v))) total += out - (old_wanted ? 1 : 0);
-      else if (entering(v, back)) total += out + (old_wanted ? 0 : 1);
-      else total += out - 1;
+      if (region.has_node(rewriter_.producer(v)))
+        total += out - (old_wanted ? 1 : 0);
+      else if (entering(v, back))
+        total += out + (old_wanted ? 0 : 1);
+      else
+        total += out - 1;
     }
     return total;
   }
@@ -262,8 +265,10 @@ class Canceller {
       std::vector<ValueId> inputs = rewriter_.node(id).inputs;
       for (ValueId& v : inputs) {
         if (v == kNoValue) continue;
-        if (const auto it = flipped.find(v); it != flipped.end()) v = it->second;
-        else if (const Tensor* tensor = rewriter_.constant(v); tensor != nullptr && tensor->size() != 1) v = permuted_constant(v, q);
+        if (const auto it = flipped.find(v); it != flipped.end())
+          v = it->second;
+        else if (const Tensor* tensor = rewriter_.constant(v); tensor != nullptr && tensor->size() != 1)
+          v = permuted_constant(v, q);
       }
       rewriter_.set_inputs(id, std::move(inputs));
       const ValueId v = rewriter_.node(id).outputs[0];
@@ -277,7 +282,8 @@ class Canceller {
         editor.set_attribute(id, "axis", back[static_cast<std::size_t>(old)]);
       }
     }
-    rewriter_.applied(rewriter_.node(region.nodes.front()).name, "{} element-wise node(s) now work in the layout {}", region.nodes.size(), text(q));
+    rewriter_.applied(rewriter_.node(region.nodes.front()).name, "{} element-wise node(s) now work in the layout {}", region.nodes.size(),
+                      text(q));
   }
 
   ValueId permuted_constant(ValueId v, const Perm& q) {
@@ -303,7 +309,8 @@ class Canceller {
 }  // namespace
 
 void cancel_transposes(Graph& graph, PassReport& report) {
-  const bool any = std::any_of(graph.nodes().begin(), graph.nodes().end(), [](const Node& n) { return n.domain.empty() && n.op_type == "Transpose"; });
+  const bool any =
+      std::any_of(graph.nodes().begin(), graph.nodes().end(), [](const Node& n) { return n.domain.empty() && n.op_type == "Transpose"; });
   if (!any) return;
   const InferredGraph known = infer_types(graph);
   Rewriter rewriter(graph, report);

@@ -1,6 +1,6 @@
-// A BatchNormalization that no layer can take (after a Concat, a pool, an Add, a layer with several readers) is a depthwise convolution with
-// a 1x1 window: that has an integer form, with a scale for each channel, which BatchNormalization itself has not. For matrices [N, C] it is a
-// Mul and an Add.
+// A BatchNormalization that no layer can take (after a Concat, a pool, an Add, a layer with several readers) is a depthwise convolution
+// with a 1x1 window: that has an integer form, with a scale for each channel, which BatchNormalization itself has not. For matrices [N, C]
+// it is a Mul and an Add.
 #include "passes/convert_batch_norm.h"
 
 #include "passes/affine.h"
@@ -56,14 +56,17 @@ void convert_batch_norm(Rewriter& rewriter, const InferredGraph& known, NodeId i
   Affine affine;
   std::string why = read_batch_norm(rewriter, node, affine);
   if (why.empty() && (!in.has_rank || in.dims.size() < 2)) why = "the rank of its input is unknown";
-  if (why.empty() && in.dims[1].known() && in.dims[1].size != static_cast<std::int64_t>(affine.a.size())) why = "its parameters do not fit its input";
+  if (why.empty() && in.dims[1].known() && in.dims[1].size != static_cast<std::int64_t>(affine.a.size()))
+    why = "its parameters do not fit its input";
   if (!why.empty()) {
     rewriter.declined(node.name, "BatchNormalization: {}", why);
     return;
   }
   const DataType dtype = rewriter.constant(node.inputs[1])->type();
-  if (in.dims.size() == 2) to_mul_add(rewriter, id, affine, dtype);
-  else to_depthwise(rewriter, id, affine, in.dims.size(), dtype);
+  if (in.dims.size() == 2)
+    to_mul_add(rewriter, id, affine, dtype);
+  else
+    to_depthwise(rewriter, id, affine, in.dims.size(), dtype);
 }
 
 }  // namespace nibble

@@ -1,5 +1,5 @@
-// Nodes that hand their first input on unchanged are removed. A node whose input is a graph input and whose output is a graph output stays: the two
-// names belong to the outside.
+// Nodes that hand their first input on unchanged are removed. A node whose input is a graph input and whose output is a graph output stays:
+// the two names belong to the outside.
 #include <algorithm>
 #include <limits>
 

@@ -7,7 +7,8 @@
 //   w'_c = a_c w_c,  bias'_c = a_c bias_c + b_c        (methods: "BN folding"; Jacob et al. 2018, section 3.2)
 //
 // A BatchNormalization without such a layer becomes one (convert_batch_norm.h), which takes in what follows in its turn.
-// All is computed in double and rounded once. It must come before any range is looked at: the weights that are quantized are the folded ones.
+// All is computed in double and rounded once. It must come before any range is looked at: the weights that are quantized are the folded
+// ones.
 #include <algorithm>
 #include <cmath>
 
@@ -86,10 +87,13 @@ class Folder {
     // The side that a layer makes.
     for (std::size_t side = 0; side < (norm ? 1U : std::min<std::size_t>(node.inputs.size(), 2)); ++side) {
       const NodeId head = rewriter_.producer(node.inputs[side]);
-      if (!rewriter_.is(head, "Conv") && !rewriter_.is(head, "ConvTranspose") && !rewriter_.is(head, "Gemm") && !rewriter_.is(head, "MatMul")) continue;
+      if (!rewriter_.is(head, "Conv") && !rewriter_.is(head, "ConvTranspose") && !rewriter_.is(head, "Gemm") &&
+          !rewriter_.is(head, "MatMul"))
+        continue;
       if (!norm && rewriter_.constant(node.input(1 - side)) == nullptr) continue;  // a residual Add, not a tail
       const std::string why = fold(head, id, side);
-      if (!why.empty()) rewriter_.declined(node.name, "{} after {} '{}': {}", node.op_type, rewriter_.node(head).op_type, rewriter_.node(head).name, why);
+      if (!why.empty())
+        rewriter_.declined(node.name, "{} after {} '{}': {}", node.op_type, rewriter_.node(head).op_type, rewriter_.node(head).name, why);
       if (!norm || why.empty()) return;
     }
     if (norm) convert_batch_norm(rewriter_, known_, id);

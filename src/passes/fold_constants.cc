@@ -1,6 +1,7 @@
-// Constant folding. Values that follow from constants and shapes alone (infer_types() knows them: shape arithmetic) and nodes whose inputs are all
-// constants become initializers. Two things are kept out on purpose: quantization operators (folding a DequantizeLinear would bring a small
-// model's weights back to float), and results that are much larger than what they are made from (Expand, Tile, ConstantOfShape ...).
+// Constant folding. Values that follow from constants and shapes alone (infer_types() knows them: shape arithmetic) and nodes whose inputs
+// are all constants become initializers. Two things are kept out on purpose: quantization operators (folding a DequantizeLinear would bring
+// a small model's weights back to float), and results that are much larger than what they are made from (Expand, Tile, ConstantOfShape
+// ...).
 #include <algorithm>
 #include <array>
 
@@ -18,8 +19,9 @@ constexpr std::int64_t kLargeBytes = std::int64_t{64} << 20;
 constexpr std::int64_t kGrowth = 4;
 
 bool is_excluded(const Node& node) {
-  constexpr std::array<std::string_view, 8> kNames = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "RandomNormal",
-                                                      "RandomUniform",  "Multinomial",      "Bernoulli",             "RandomNormalLike"};
+  constexpr std::array<std::string_view, 8> kNames = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
+                                                      "RandomNormal",   "RandomUniform",    "Multinomial",
+                                                      "Bernoulli",      "RandomNormalLike"};
   return !node.domain.empty() || std::find(kNames.begin(), kNames.end(), node.op_type) != kNames.end();
 }
 

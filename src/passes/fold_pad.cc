@@ -1,5 +1,5 @@
-// Pad with zeros, read by a convolution, is that convolution's own padding. For AveragePool it is so where the padding counts (count_include_pad, or
-// a pool that had no padding of its own); for MaxPool it is not: MaxPool's padding is no value at all.
+// Pad with zeros, read by a convolution, is that convolution's own padding. For AveragePool it is so where the padding counts
+// (count_include_pad, or a pool that had no padding of its own); for MaxPool it is not: MaxPool's padding is no value at all.
 #include <algorithm>
 
 #include "ops/op.h"

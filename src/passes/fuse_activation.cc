@@ -1,8 +1,8 @@
-// Relu and Clip become attributes of the node that makes their input: "activation" = "Relu" or "Clip" with "activation_min" and "activation_max".
-// In integers the clamp of the requantization then does their work for nothing. The fused node's output is the activation's: the value before it
-// no longer exists, and no range is observed for it.
-#include <array>
+// Relu and Clip become attributes of the node that makes their input: "activation" = "Relu" or "Clip" with "activation_min" and
+// "activation_max". In integers the clamp of the requantization then does their work for nothing. The fused node's output is the
+// activation's: the value before it no longer exists, and no range is observed for it.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 

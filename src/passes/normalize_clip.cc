@@ -1,5 +1,5 @@
-// Max(x, lo), Min(x, hi) and chains of them with Clip and Relu become one Clip, so that ReLU6 in any spelling looks the same: Clip(x, lo, hi) with
-// constant scalar bounds (opset 11 on) or attributes (before). A Clip without bounds is left to itself: it is rare and harmless.
+// Max(x, lo), Min(x, hi) and chains of them with Clip and Relu become one Clip, so that ReLU6 in any spelling looks the same: Clip(x, lo,
+// hi) with constant scalar bounds (opset 11 on) or attributes (before). A Clip without bounds is left to itself: it is rare and harmless.
 #include <cmath>
 #include <limits>
 
@@ -37,8 +37,10 @@ void make_clip(Rewriter& rewriter, NodeId id, ValueId x, const Bounds& bounds, D
   const ValueId lo = bound(bounds.lo, "_min");
   const ValueId hi = bound(bounds.hi, "_max");
   std::vector<ValueId> inputs = {x, lo};
-  if (hi != kNoValue) inputs.push_back(hi);
-  else if (lo == kNoValue) inputs.pop_back();
+  if (hi != kNoValue)
+    inputs.push_back(hi);
+  else if (lo == kNoValue)
+    inputs.pop_back();
   rewriter.set_inputs(id, std::move(inputs));
 }
 
@@ -62,8 +64,10 @@ void normalize_clip(Graph& graph, PassReport& report) {
     const double value = to_doubles(bound)[0];
     if (std::isnan(value)) continue;
     Bounds bounds;
-    if (node.op_type == "Max") bounds.lo = value;
-    else bounds.hi = value;
+    if (node.op_type == "Max")
+      bounds.lo = value;
+    else
+      bounds.hi = value;
     const std::string op = node.op_type;
     const DataType dtype = bound.type();
     make_clip(rewriter, id, x, bounds, dtype);

@@ -1,5 +1,5 @@
-// Gemm in one form: Y = A B(^T) + c with constant B, one bias element an output column, alpha = beta = 1, no transA. A two-dimensional MatMul by a
-// constant, followed by an Add of a constant row, becomes such a Gemm, so that its bias is an integer bias later.
+// Gemm in one form: Y = A B(^T) + c with constant B, one bias element an output column, alpha = beta = 1, no transA. A two-dimensional
+// MatMul by a constant, followed by an Add of a constant row, becomes such a Gemm, so that its bias is an integer bias later.
 #include <cmath>
 
 #include "ops/op.h"
@@ -119,8 +119,10 @@ void normalize_gemm(Graph& graph, PassReport& report) {
   Rewriter rewriter(graph, report);
   const NodeId count = rewriter.node_count();
   for (NodeId id = 0; id < count; ++id) {
-    if (rewriter.is(id, "Gemm")) normalize(rewriter, id);
-    else if (rewriter.is(id, "Add")) from_matmul(rewriter, known, id);
+    if (rewriter.is(id, "Gemm"))
+      normalize(rewriter, id);
+    else if (rewriter.is(id, "Add"))
+      from_matmul(rewriter, known, id);
   }
   rewriter.finish();
 }

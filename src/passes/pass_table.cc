@@ -8,14 +8,18 @@ namespace nibble {
 namespace {
 
 constexpr std::array kPasses = {
-    PassInfo{"fold_constants", "Constant nodes and everything that follows from constants and known shapes become initializers", fold_constants},
+    PassInfo{"fold_constants", "Constant nodes and everything that follows from constants and known shapes become initializers",
+             fold_constants},
     PassInfo{"eliminate_identity", "Identity, Dropout and other nodes that change nothing are removed", eliminate_identity},
     PassInfo{"cancel_transposes", "pairs of inverse Transposes around element-wise nodes are removed", cancel_transposes},
     PassInfo{"normalize_clip", "Min and Max against a constant become Clip", normalize_clip},
     PassInfo{"normalize_gemm", "Gemm loses transA, alpha and beta; MatMul and Add of a constant become Gemm", normalize_gemm},
     PassInfo{"reduce_mean_to_pool", "ReduceMean over all spatial axes becomes GlobalAveragePool", reduce_mean_to_pool},
     PassInfo{"fold_pad", "zero padding moves into the convolution or average pool that reads it", fold_pad},
-    PassInfo{"fold_batch_norm", "BatchNormalization and per-channel Mul, Div, Add, Sub move into the layer before them; a lone one becomes a depthwise 1x1 convolution", fold_batch_norm},
+    PassInfo{"fold_batch_norm",
+             "BatchNormalization and per-channel Mul, Div, Add, Sub move into the layer before them; a lone one becomes a depthwise 1x1 "
+             "convolution",
+             fold_batch_norm},
     PassInfo{"fuse_activation", "Relu and Clip become an attribute of the node before them", fuse_activation},
 };
 

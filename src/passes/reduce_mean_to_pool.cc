@@ -1,4 +1,5 @@
-// ReduceMean over every spatial axis is GlobalAveragePool (with a Flatten behind it where the axes are dropped): one form for the integer runtime.
+// ReduceMean over every spatial axis is GlobalAveragePool (with a Flatten behind it where the axes are dropped): one form for the integer
+// runtime.
 #include <algorithm>
 
 #include "ops/op.h"

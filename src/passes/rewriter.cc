@@ -12,7 +12,8 @@ std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
 
 }  // namespace
 
-Rewriter::Rewriter(Graph& graph, PassReport& report) : editor_(graph), report_(report), readers_(graph.consumers()), output_(graph.values().size(), false) {
+Rewriter::Rewriter(Graph& graph, PassReport& report)
+    : editor_(graph), report_(report), readers_(graph.consumers()), output_(graph.values().size(), false) {
   for (const ValueId id : graph.outputs()) output_[index(id)] = true;
 }
 
@@ -108,7 +109,8 @@ bool all_finite(std::span<const double> values) {
   return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
 }
 
-std::optional<std::vector<std::int64_t>> ints_of(const Rewriter& rewriter, const Node& node, std::size_t input_index, std::string_view attribute) {
+std::optional<std::vector<std::int64_t>> ints_of(const Rewriter& rewriter, const Node& node, std::size_t input_index,
+                                                 std::string_view attribute) {
   if (const ValueId id = node.input(input_index); id != kNoValue) {
     const Tensor* tensor = rewriter.constant(id);
     if (tensor == nullptr) return std::nullopt;

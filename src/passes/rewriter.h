@@ -35,7 +35,9 @@ class Rewriter {
   NodeId producer(ValueId id) const { return id == kNoValue ? kNoNode : value(id).producer; }
   // nullptr unless the value is a constant.
   const Tensor* constant(ValueId id) const { return graph().is_constant(id) ? &*value(id).constant : nullptr; }
-  bool is_output(ValueId id) const { return id != kNoValue && static_cast<std::size_t>(id) < output_.size() && output_[static_cast<std::size_t>(id)]; }
+  bool is_output(ValueId id) const {
+    return id != kNoValue && static_cast<std::size_t>(id) < output_.size() && output_[static_cast<std::size_t>(id)];
+  }
   bool is_input(ValueId id) const { return id != kNoValue && producer(id) == kNoNode && constant(id) == nullptr; }
   // Readers of a value, one entry a use.
   const std::vector<NodeId>& readers(ValueId id);
@@ -53,8 +55,8 @@ class Rewriter {
   void absorb(NodeId head, NodeId tail);
   // A constant that replaces input `index` of a node: in place where nobody else reads the old one, so that its name stays.
   void replace_constant(NodeId id, std::size_t index, Tensor tensor, const std::string& name_if_new);
-  // Every use of `from` reads `to` once finish() is called. A graph output's declared type goes over to `to`. False (and nothing is done) where a
-  // graph output would have to be an input, a constant or another output.
+  // Every use of `from` reads `to` once finish() is called. A graph output's declared type goes over to `to`. False (and nothing is done)
+  // where a graph output would have to be an input, a constant or another output.
   bool forward(ValueId from, ValueId to);
 
   template <typename... Args>
@@ -78,12 +80,14 @@ class Rewriter {
   std::unordered_map<ValueId, ValueId> forwarded_;
 };
 
-// The elements as doubles with their shape kept; `back` of a double vector to a tensor of the wanted float type. Folding is done in double and
-// rounded once.
+// The elements as doubles with their shape kept; `back` of a double vector to a tensor of the wanted float type. Folding is done in double
+// and rounded once.
 Tensor from_doubles(std::span<const double> values, const Shape& shape, DataType type);
 bool all_finite(std::span<const double> values);
-// Opset 13 and later hand axes and the like over as inputs, older ones as attributes. nullopt: given, but not a constant. Absent: empty vector.
-std::optional<std::vector<std::int64_t>> ints_of(const Rewriter& rewriter, const Node& node, std::size_t input_index, std::string_view attribute);
+// Opset 13 and later hand axes and the like over as inputs, older ones as attributes. nullopt: given, but not a constant. Absent: empty
+// vector.
+std::optional<std::vector<std::int64_t>> ints_of(const Rewriter& rewriter, const Node& node, std::size_t input_index,
+                                                 std::string_view attribute);
 // True where each size is known to be equal. With `count_kept` (the node keeps the number of elements) one unknown axis is allowed.
 bool same_shape(const TensorType& a, const TensorType& b, bool count_kept);
 // True for float32, float64, float16, bfloat16 tensors.

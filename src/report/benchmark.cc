@@ -30,8 +30,8 @@ std::vector<Tensor> make_inputs(const Model& model, std::int64_t batch) {
     for (std::size_t i = 0; i < value.type.dims.size(); ++i) {
       const Dim& dim = value.type.dims[i];
       if (i == 0 && dim.known() && dim.size != batch && batch != 1)
-        fail(ErrorCode::kInvalidArgument, "{}: input '{}' is {}: its batch is fixed, --batch {} does not fit; use --batch {}", model.path, value.name,
-             to_string(value.type), batch, dim.size);
+        fail(ErrorCode::kInvalidArgument, "{}: input '{}' is {}: its batch is fixed, --batch {} does not fit; use --batch {}", model.path,
+             value.name, to_string(value.type), batch, dim.size);
       shape.push_back(dim.known() ? dim.size : i == 0 ? batch : 1);
     }
     const DataType type = value.type.dtype == DataType::kUndefined ? DataType::kFloat32 : value.type.dtype;
@@ -148,8 +148,10 @@ BenchmarkResult benchmark(const Model& model, const BenchmarkOptions& options) {
   // What was really run: a model whose batch is fixed has its own.
   result.batch = options.batch;
   if (!inputs.empty() && inputs[0].rank() > 0) result.batch = inputs[0].shape()[0];
-  if (model.quantized) benchmark_integer(model, options, inputs, result);
-  else benchmark_float(model, options, inputs, result);
+  if (model.quantized)
+    benchmark_integer(model, options, inputs, result);
+  else
+    benchmark_float(model, options, inputs, result);
   return result;
 }
 

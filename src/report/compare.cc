@@ -1,4 +1,5 @@
-// Where does the error come in? Both networks run on the same samples; every value that exists in both, by name, is compared as real numbers.
+// Where does the error come in? Both networks run on the same samples; every value that exists in both, by name, is compared as real
+// numbers.
 #include <algorithm>
 #include <array>
 #include <map>
@@ -18,7 +19,7 @@ namespace {
 // Names that quantizers derive from the real value's.
 std::string real_name(std::string name) {
   constexpr std::array<std::string_view, 6> kSuffixes = {"_DequantizeLinear_Output", "_QuantizeLinear_Output", "_quantized", "_dequantized",
-                                                         "_QuantizeLinear", "_DequantizeLinear"};
+                                                         "_QuantizeLinear",          "_DequantizeLinear"};
   for (bool stripped = true; stripped;) {
     stripped = false;
     for (const std::string_view suffix : kSuffixes) {
@@ -70,9 +71,11 @@ std::vector<Pair> match(const Graph& float_graph, const QuantizedGraph& quantize
 }  // namespace
 
 CompareResult compare(const Model& float_model, const Model& quantized_model, const Dataset& dataset, const EvaluateOptions& options) {
-  if (float_model.quantized) fail(ErrorCode::kInvalidArgument, "{}: the first model of compare must be the float one, this one is quantized", float_model.path);
+  if (float_model.quantized)
+    fail(ErrorCode::kInvalidArgument, "{}: the first model of compare must be the float one, this one is quantized", float_model.path);
   if (!quantized_model.quantized)
-    fail(ErrorCode::kInvalidArgument, "{}: the second model of compare must be a quantized one, this one holds no quantization", quantized_model.path);
+    fail(ErrorCode::kInvalidArgument, "{}: the second model of compare must be a quantized one, this one holds no quantization",
+         quantized_model.path);
   const QuantizedGraph& quantized = *quantized_model.quantized;
   Graph graph = float_model.graph;
   canonicalize(graph);
@@ -116,8 +119,8 @@ CompareResult compare(const Model& float_model, const Model& quantized_model, co
       fail(ErrorCode::kInvalidModel, "{} has {} outputs, {} has {}", float_model.path, expected.size(), quantized_model.path, found.size());
     for (std::size_t o = 0; o < found.size(); ++o) {
       if (found[o].shape() != expected[o].shape())
-        fail(ErrorCode::kInvalidModel, "{}: output {} has the shape {}, that of {} has {}", quantized_model.path, o, to_string(found[o].shape()),
-             float_model.path, to_string(expected[o].shape()));
+        fail(ErrorCode::kInvalidModel, "{}: output {} has the shape {}, that of {} has {}", quantized_model.path, o,
+             to_string(found[o].shape()), float_model.path, to_string(expected[o].shape()));
       output_sums[o].add(as_float(expected[o]).data<float>(), as_float(found[o]).data<float>());
     }
     if (!found.empty()) {

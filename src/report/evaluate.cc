@@ -1,9 +1,8 @@
-#include "nibble/report.h"
-
 #include <algorithm>
 
 #include "base/fail.h"
 #include "nibble/interpreter.h"
+#include "nibble/report.h"
 #include "report/for_each_sample.h"
 #include "report/scores.h"
 #include "report/stage.h"
@@ -13,7 +12,9 @@ namespace {
 
 constexpr std::int64_t kTop5 = 5;
 
-double percent(std::int64_t part, std::int64_t whole) { return whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0; }
+double percent(std::int64_t part, std::int64_t whole) {
+  return whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0;
+}
 
 // What one sample says of one model: the label's place among the classes.
 struct Hit {
@@ -33,8 +34,9 @@ Hit hit_of(const Tensor& output, const Sample& sample, std::int64_t offset) {
   }
   if (layout.rows != 1 || layout.classes == 1) return {};
   if (label < 0 || label >= layout.classes)
-    fail(ErrorCode::kInvalidData, "{}: its label {} (offset {}) is none of the network's {} classes; check the labels, or label_offset in the recipe",
-         sample.name, *sample.label, offset, layout.classes);
+    fail(ErrorCode::kInvalidData,
+         "{}: its label {} (offset {}) is none of the network's {} classes; check the labels, or label_offset in the recipe", sample.name,
+         *sample.label, offset, layout.classes);
   return {.counted = true, .has_top5 = layout.classes >= kTop5, .rank = rank_of(output, layout, 0, label)};
 }
 
@@ -61,8 +63,8 @@ const Tensor& first_output(const std::vector<Tensor>& outputs, const std::string
 
 void check_shapes(const Tensor& found, const Tensor& expected, const std::string& path, const std::string& reference) {
   if (found.shape() != expected.shape())
-    fail(ErrorCode::kInvalidModel, "{}: its first output has the shape {}, that of the reference {} has {}", path, to_string(found.shape()), reference,
-         to_string(expected.shape()));
+    fail(ErrorCode::kInvalidModel, "{}: its first output has the shape {}, that of the reference {} has {}", path, to_string(found.shape()),
+         reference, to_string(expected.shape()));
 }
 
 struct Totals {
@@ -122,7 +124,8 @@ EvaluateResult evaluate(const Model& model, const Dataset& dataset, const Evalua
   if (own.count5 > 0) result.top5 = percent(own.top5, own.count5);
   if (dataset.has_labels() && own.count == 0) result.notes.push_back("the first output is no row of class scores: no accuracy");
   if (!dataset.has_labels()) result.notes.push_back("the data has no labels: no accuracy");
-  if (own.count > 0 && own.count < result.samples) result.notes.push_back(fmt::format("{} samples without a label", result.samples - own.count));
+  if (own.count > 0 && own.count < result.samples)
+    result.notes.push_back(fmt::format("{} samples without a label", result.samples - own.count));
   if (reference != nullptr) {
     if (other.count > 0) result.reference_top1 = percent(other.top1, other.count);
     if (rows > 0) result.agreement = percent(agreeing, rows);
@@ -146,7 +149,8 @@ double QuantizationLoss::operator()(const RangeTable& ranges, const Dataset& dat
   {
     Stage stage(options_.progress, "try " + ranges.method, dataset.size());
     for_each_sample(dataset, options_.threads, stage, [&]() -> SampleWorker {
-      const auto reference = known ? nullptr : std::make_shared<Interpreter>(graph_, InterpreterOptions{.threads = 1, .mode = ExecMode::kFast});
+      const auto reference =
+          known ? nullptr : std::make_shared<Interpreter>(graph_, InterpreterOptions{.threads = 1, .mode = ExecMode::kFast});
       const auto session = std::make_shared<Session>(program, ProgramOptions{.threads = 1});
       return [&, reference, session](std::int64_t index, const Sample& sample) {
         const auto i = static_cast<std::size_t>(index);

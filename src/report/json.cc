@@ -1,7 +1,6 @@
 // Results as JSON: keys in a fixed order, numbers as they are, unknown ones null.
-#include <nlohmann/json.hpp>
-
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "nibble/report.h"
 
@@ -18,8 +17,10 @@ Json optional(const std::optional<double>& value) { return value ? Json(*value) 
 Json spec_json(const InputSpec& spec) {
   Json dims = Json::array();
   for (const Dim& dim : spec.type.dims) {
-    if (dim.known()) dims.push_back(dim.size);
-    else dims.push_back(dim.symbol.empty() ? "?" : dim.symbol);
+    if (dim.known())
+      dims.push_back(dim.size);
+    else
+      dims.push_back(dim.symbol.empty() ? "?" : dim.symbol);
   }
   return {{"name", spec.name}, {"type", std::string(to_string(spec.type.dtype))}, {"shape", dims}};
 }
@@ -38,7 +39,11 @@ Json proof_json(const std::optional<AccumulatorProof>& proof) {
 Json layer_compare_json(const std::vector<LayerCompare>& layers) {
   Json list = Json::array();
   for (const LayerCompare& layer : layers)
-    list.push_back({{"name", layer.name}, {"op_type", layer.op_type}, {"sqnr_db", layer.sqnr_db}, {"float_rms", layer.float_rms}, {"error_rms", layer.error_rms}});
+    list.push_back({{"name", layer.name},
+                    {"op_type", layer.op_type},
+                    {"sqnr_db", layer.sqnr_db},
+                    {"float_rms", layer.float_rms},
+                    {"error_rms", layer.error_rms}});
   return list;
 }
 
@@ -46,17 +51,14 @@ Json params_json(const QuantParams& params) {
   Json granularity = "per_tensor";
   if (const auto* channel = std::get_if<PerChannel>(&params.granularity)) granularity = {{"per_channel", channel->axis}};
   if (const auto* block = std::get_if<PerBlock>(&params.granularity)) granularity = {{"per_block", {block->axis, block->block_size}}};
-  return {{"bit_width", params.type.bit_width},
-          {"signed", params.type.is_signed},
-          {"narrow_range", params.type.narrow_range},
-          {"granularity", granularity},
-          {"scale", params.scale},
-          {"zero_point", params.zero_point}};
+  return {{"bit_width", params.type.bit_width}, {"signed", params.type.is_signed}, {"narrow_range", params.type.narrow_range},
+          {"granularity", granularity},         {"scale", params.scale},           {"zero_point", params.zero_point}};
 }
 
 Json ladder_json(const std::vector<MethodScore>& ladder) {
   Json list = Json::array();
-  for (const MethodScore& row : ladder) list.push_back({{"method", row.method}, {"score", std::isfinite(row.score) ? Json(row.score) : Json(nullptr)}});
+  for (const MethodScore& row : ladder)
+    list.push_back({{"method", row.method}, {"score", std::isfinite(row.score) ? Json(row.score) : Json(nullptr)}});
   return list;
 }
 
@@ -67,7 +69,8 @@ Json passes_json(const std::vector<PassReport>& passes) {
     return out;
   };
   Json list = Json::array();
-  for (const PassReport& pass : passes) list.push_back({{"pass", pass.pass}, {"applied", items(pass.applied)}, {"declined", items(pass.declined)}});
+  for (const PassReport& pass : passes)
+    list.push_back({{"pass", pass.pass}, {"applied", items(pass.applied)}, {"declined", items(pass.declined)}});
   return list;
 }
 
@@ -76,7 +79,11 @@ Json passes_json(const std::vector<PassReport>& passes) {
 std::string to_json(const InspectResult& result) {
   Json layers = Json::array();
   for (const LayerSummary& layer : result.layers) {
-    Json row = {{"name", layer.name}, {"op_type", layer.op_type}, {"output", layer.output_type}, {"macs", layer.macs}, {"parameters", layer.parameters}};
+    Json row = {{"name", layer.name},
+                {"op_type", layer.op_type},
+                {"output", layer.output_type},
+                {"macs", layer.macs},
+                {"parameters", layer.parameters}};
     if (result.quantized) {
       row["integer"] = layer.integer;
       row["reason"] = layer.reason;
@@ -119,12 +126,13 @@ std::string to_json(const CompareResult& result) {
 }
 
 std::string to_json(const BenchmarkResult& result) {
-  Json json = {{"median_ms", result.median_ms}, {"p10_ms", result.p10_ms},   {"p90_ms", result.p90_ms}, {"threads", result.threads},
-               {"batch", result.batch},         {"runs", result.runs},       {"isa", result.isa}};
+  Json json = {{"median_ms", result.median_ms}, {"p10_ms", result.p10_ms}, {"p90_ms", result.p90_ms}, {"threads", result.threads},
+               {"batch", result.batch},         {"runs", result.runs},     {"isa", result.isa}};
   if (!result.steps.empty()) {
     Json steps = Json::array();
     for (const StepProfile& step : result.steps)
-      steps.push_back({{"node", step.node}, {"op_type", step.op_type}, {"kernel", step.kernel}, {"us", step.microseconds}, {"macs", step.macs}});
+      steps.push_back(
+          {{"node", step.node}, {"op_type", step.op_type}, {"kernel", step.kernel}, {"us", step.microseconds}, {"macs", step.macs}});
     json["steps"] = std::move(steps);
   }
   return dump(json);
@@ -141,9 +149,12 @@ std::string to_json(const QuantizeReport& report, const QuantizedGraph& model, c
                       {"accumulator", proof_json(layer.proof)}});
   Json table = Json::object();
   for (const auto& [name, entry] : ranges.entries) {
-    if (entry.pinned) table[name] = {{"pinned", params_json(*entry.pinned)}};
-    else if (entry.range) table[name] = {{"lo", entry.range->lo}, {"hi", entry.range->hi}};
-    else table[name] = nullptr;
+    if (entry.pinned)
+      table[name] = {{"pinned", params_json(*entry.pinned)}};
+    else if (entry.range)
+      table[name] = {{"lo", entry.range->lo}, {"hi", entry.range->hi}};
+    else
+      table[name] = nullptr;
   }
   Json params = Json::object();
   for (ValueId v = 0; v < static_cast<ValueId>(model.graph.values().size()); ++v) {

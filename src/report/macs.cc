@@ -70,7 +70,8 @@ std::vector<TensorType> shapes_of(const QuantizedGraph& model, std::int64_t batc
   GraphEditor editor(shadow);
   for (NodeId id = 0; id < static_cast<NodeId>(shadow.nodes().size()); ++id) {
     const Node& node = shadow.node(id);
-    const bool edge = node.op_type == "Requantize" || ((node.op_type == "QuantizeLinear" || node.op_type == "DequantizeLinear") && node.inputs.size() == 1);
+    const bool edge = node.op_type == "Requantize" ||
+                      ((node.op_type == "QuantizeLinear" || node.op_type == "DequantizeLinear") && node.inputs.size() == 1);
     if (edge) editor.set_op_type(id, "Identity");
   }
   for (ValueId v = 0; v < static_cast<ValueId>(shadow.values().size()); ++v) {

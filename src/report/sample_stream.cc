@@ -4,7 +4,8 @@
 
 namespace nibble {
 
-SampleStream::SampleStream(const Dataset& dataset, int threads) : dataset_(dataset), size_(dataset.size()), window_(2 * std::max(threads, 1)) {
+SampleStream::SampleStream(const Dataset& dataset, int threads)
+    : dataset_(dataset), size_(dataset.size()), window_(2 * std::max(threads, 1)) {
   for (int i = 0; i < std::max(threads, 1); ++i) workers_.emplace_back([this] { work(); });
 }
 

@@ -34,8 +34,8 @@ class SampleStream {
   const Dataset& dataset_;
   const std::int64_t size_;
   std::int64_t window_;
-  std::int64_t taken_ = 0;    // by workers
-  std::int64_t handed_ = 0;   // to the caller
+  std::int64_t taken_ = 0;   // by workers
+  std::int64_t handed_ = 0;  // to the caller
   bool stop_ = false;
   std::map<std::int64_t, Slot> ready_;
   std::mutex mutex_;

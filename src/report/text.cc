@@ -23,7 +23,8 @@ class Table {
     std::string out;
     for (const auto& row : rows_) {
       std::string line = " ";
-      for (std::size_t c = 0; c < row.size(); ++c) line += c < left_ ? fmt::format(" {:<{}}", row[c], width[c]) : fmt::format("  {:>{}}", row[c], width[c]);
+      for (std::size_t c = 0; c < row.size(); ++c)
+        line += c < left_ ? fmt::format(" {:<{}}", row[c], width[c]) : fmt::format("  {:>{}}", row[c], width[c]);
       while (!line.empty() && line.back() == ' ') line.pop_back();
       out += line + "\n";
     }
@@ -97,13 +98,17 @@ std::string size_text(const QuantizeReport& report, const QuantizedGraph& model)
   for (ValueId v = 0; v < static_cast<ValueId>(model.graph.values().size()); ++v) {
     const Value& value = model.graph.value(v);
     if (!value.constant) continue;
-    if (model.params_of(v) != nullptr) integers += static_cast<std::int64_t>(value.constant->size_bytes());
-    else kept_float += static_cast<std::int64_t>(value.constant->size_bytes());
+    if (model.params_of(v) != nullptr)
+      integers += static_cast<std::int64_t>(value.constant->size_bytes());
+    else
+      kept_float += static_cast<std::int64_t>(value.constant->size_bytes());
   }
   const std::int64_t rest = std::max<std::int64_t>(report.quantized_bytes - kept_float - integers, 0);
-  return out + fmt::format("  more than a quarter, because of its {} only {} are 8-bit weights and their biases: {} are constants of nodes that stay float, {} are "
-                           "scales, names and structure\n",
-                           bytes(report.quantized_bytes), bytes(integers), bytes(kept_float), bytes(rest));
+  return out + fmt::format(
+                   "  more than a quarter, because of its {} only {} are 8-bit weights and their biases: {} are constants of nodes that "
+                   "stay float, {} are "
+                   "scales, names and structure\n",
+                   bytes(report.quantized_bytes), bytes(integers), bytes(kept_float), bytes(rest));
 }
 
 }  // namespace
@@ -112,8 +117,9 @@ std::string to_text(const InspectResult& result) {
   std::string out;
   for (const InputSpec& spec : result.inputs) out += fmt::format("input   {} {}\n", spec.name, to_string(spec.type));
   for (const InputSpec& spec : result.outputs) out += fmt::format("output  {} {}\n", spec.name, to_string(spec.type));
-  out += fmt::format("{} nodes, {} parameters ({}), {} MACs, file {}, opset {}, IR {}{}\n", result.nodes, count(result.parameters), bytes(result.weight_bytes),
-                     count(result.macs), bytes(result.file_bytes), result.opset, result.ir_version, result.quantized ? ", quantized" : "");
+  out += fmt::format("{} nodes, {} parameters ({}), {} MACs, file {}, opset {}, IR {}{}\n", result.nodes, count(result.parameters),
+                     bytes(result.weight_bytes), count(result.macs), bytes(result.file_bytes), result.opset, result.ir_version,
+                     result.quantized ? ", quantized" : "");
   for (const auto& [key, value] : result.metadata) out += fmt::format("{} = {}\n", key, value);
   out += "\n";
   std::vector<std::string> head = {"node", "op", "output", "MACs", "parameters"};
@@ -123,7 +129,9 @@ std::string to_text(const InspectResult& result) {
     std::vector<std::string> row = {shortened(layer.name), layer.op_type, layer.output_type, layer.macs > 0 ? count(layer.macs) : "",
                                     layer.parameters > 0 ? count(layer.parameters) : ""};
     if (result.quantized) {
-      row.push_back(layer.proof ? fmt::format("{} of {}", layer.proof->bits_needed, layer.proof->worst_case_bits) : layer.integer ? "" : "float");
+      row.push_back(layer.proof     ? fmt::format("{} of {}", layer.proof->bits_needed, layer.proof->worst_case_bits)
+                    : layer.integer ? ""
+                                    : "float");
       row.push_back(layer.proof ? fmt::format("{}..{}", layer.proof->lo, layer.proof->hi) : "");
     }
     table.add(std::move(row));
@@ -157,13 +165,15 @@ std::string to_text(const CompareResult& result) {
   std::stable_sort(layers.begin(), layers.end(), [](const LayerCompare& a, const LayerCompare& b) { return a.sqnr_db < b.sqnr_db; });
   Table table({"value", "made by", "SQNR", "signal rms", "error rms"});
   for (const LayerCompare& layer : layers)
-    table.add({shortened(layer.name), layer.op_type, decibels(layer.sqnr_db), fmt::format("{:.4g}", layer.float_rms), fmt::format("{:.4g}", layer.error_rms)});
+    table.add({shortened(layer.name), layer.op_type, decibels(layer.sqnr_db), fmt::format("{:.4g}", layer.float_rms),
+               fmt::format("{:.4g}", layer.error_rms)});
   return out + table.text();
 }
 
 std::string to_text(const BenchmarkResult& result) {
-  std::string out = fmt::format("median {:.3f} ms   p10 {:.3f} ms   p90 {:.3f} ms   ({} runs, {} thread{}, batch {}, {})\n", result.median_ms, result.p10_ms,
-                                result.p90_ms, result.runs, result.threads, result.threads == 1 ? "" : "s", result.batch, result.isa);
+  std::string out =
+      fmt::format("median {:.3f} ms   p10 {:.3f} ms   p90 {:.3f} ms   ({} runs, {} thread{}, batch {}, {})\n", result.median_ms,
+                  result.p10_ms, result.p90_ms, result.runs, result.threads, result.threads == 1 ? "" : "s", result.batch, result.isa);
   if (result.steps.empty()) return out;
   double total = 0;
   for (const StepProfile& step : result.steps) total += step.microseconds;
@@ -180,7 +190,8 @@ std::string to_text(const QuantizeReport& report, const QuantizedGraph& model) {
   std::string out;
   if (report.ladder.size() > 1) {
     Table table({"method", "score"}, 1);
-    for (const MethodScore& row : report.ladder) table.add({row.method + (row.method == report.method ? " *" : ""), fmt::format("{:.6f}", row.score)});
+    for (const MethodScore& row : report.ladder)
+      table.add({row.method + (row.method == report.method ? " *" : ""), fmt::format("{:.6f}", row.score)});
     out += "calibration methods, tried on calibration data (KL of the outputs, lower is better; * taken):\n" + table.text();
   }
   std::int64_t integer = 0;
@@ -188,8 +199,10 @@ std::string to_text(const QuantizeReport& report, const QuantizedGraph& model) {
   const AccumulatorProof* widest = nullptr;
   const LayerInfo* widest_layer = nullptr;
   for (const LayerInfo& layer : model.layers) {
-    if (layer.integer) ++integer;
-    else if (!layer.reason.empty()) ++islands;
+    if (layer.integer)
+      ++integer;
+    else if (!layer.reason.empty())
+      ++islands;
     if (layer.proof && (widest == nullptr || layer.proof->bits_needed > widest->bits_needed)) {
       widest = &*layer.proof;
       widest_layer = &layer;
@@ -202,7 +215,8 @@ std::string to_text(const QuantizeReport& report, const QuantizedGraph& model) {
   }
   out += floats.text();
   if (widest != nullptr)
-    out += fmt::format("accumulators: at most {} bits needed ('{}': {}..{}), 32 held\n", widest->bits_needed, widest_layer->name, widest->lo, widest->hi);
+    out += fmt::format("accumulators: at most {} bits needed ('{}': {}..{}), 32 held\n", widest->bits_needed, widest_layer->name,
+                       widest->lo, widest->hi);
   return out + size_text(report, model);
 }
 

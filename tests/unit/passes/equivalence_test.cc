@@ -14,9 +14,10 @@
 namespace nibble {
 namespace {
 
-// Folding is done in double and rounded once, so each weight is off by at most half an ulp (2^-24, relative), and the two graphs add the same
-// products in float in another order and with other roundings: K products give a relative error of about sqrt(K) 2^-24 of the sum of their
-// magnitudes. Through D layers, each of which may cancel a digit, 2e-5 D of the output's largest magnitude leaves a factor of some 10.
+// Folding is done in double and rounded once, so each weight is off by at most half an ulp (2^-24, relative), and the two graphs add the
+// same products in float in another order and with other roundings: K products give a relative error of about sqrt(K) 2^-24 of the sum of
+// their magnitudes. Through D layers, each of which may cancel a digit, 2e-5 D of the output's largest magnitude leaves a factor of
+// some 10.
 constexpr double kToleranceALayer = 2e-5;
 
 Tensor random_tensor(const TensorType& type, std::mt19937& rng, std::int64_t batch) {
@@ -93,7 +94,8 @@ class RandomNetwork {
   }
   std::string vector(float low, float high) { return constant("float32[4]", 4, low, high); }
   std::string channels(float low, float high) {
-    return pick(0, 2) == 0 ? constant("float32[]", 1, low, high) : constant(pick(0, 1) != 0 ? "float32[4,1,1]" : "float32[1,4,1,1]", 4, low, high);
+    return pick(0, 2) == 0 ? constant("float32[]", 1, low, high)
+                           : constant(pick(0, 1) != 0 ? "float32[4,1,1]" : "float32[1,4,1,1]", 4, low, high);
   }
 
   std::string layer(const std::string& x, const std::string& other) {
@@ -103,9 +105,12 @@ class RandomNetwork {
       case 2: return node("ConvTranspose(" + x + ", " + constant("float32[4,2,1,1]", 8, -1, 1) + ") [group=2]");
       case 3:
       case 4:
-        return node("BatchNormalization(" + x + ", " + vector(0.5F, 2) + ", " + vector(-1, 1) + ", " + vector(-1, 1) + ", " + vector(0.1F, 2) + ")");
+        return node("BatchNormalization(" + x + ", " + vector(0.5F, 2) + ", " + vector(-1, 1) + ", " + vector(-1, 1) + ", " +
+                    vector(0.1F, 2) + ")");
       case 5: return node("Relu(" + x + ")");
-      case 6: return node("Min(" + node("Max(" + x + ", " + constant("float32[]", 1, -1, 0) + ")") + ", " + constant("float32[]", 1, 0.5F, 2) + ")");
+      case 6:
+        return node("Min(" + node("Max(" + x + ", " + constant("float32[]", 1, -1, 0) + ")") + ", " + constant("float32[]", 1, 0.5F, 2) +
+                    ")");
       case 7: return node("Mul(" + x + ", " + channels(0.5F, 2) + ")");
       case 8: return node("Sub(" + channels(-1, 1) + ", " + x + ")");
       case 9: return node("Div(" + x + ", " + channels(0.5F, 2) + ")");
@@ -166,12 +171,13 @@ TEST_P(PassesOnAssets, ComputeTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, PassesOnAssets,
-                         testing::Values("mobilenet_v2_1.0_224", "mobilenet_v1_0.75_224", "squeezenet1.1_gluon", "cifar10_resnet20", "cifar10_resnet56",
-                                         "mlperf_resnet8", "mnist_cntk", "ultraface_RFB-320", "yolox_nano_coco", "deeplabv3_mnv2_257", "kws_dscnn",
-                                         "kwt1_keyword_transformer"),
+                         testing::Values("mobilenet_v2_1.0_224", "mobilenet_v1_0.75_224", "squeezenet1.1_gluon", "cifar10_resnet20",
+                                         "cifar10_resnet56", "mlperf_resnet8", "mnist_cntk", "ultraface_RFB-320", "yolox_nano_coco",
+                                         "deeplabv3_mnv2_257", "kws_dscnn", "kwt1_keyword_transformer"),
                          [](const auto& param_info) {
                            std::string name = param_info.param;
-                           std::replace_if(name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
+                           std::replace_if(
+                               name.begin(), name.end(), [](char c) { return std::isalnum(static_cast<unsigned char>(c)) == 0; }, '_');
                            return name;
                          });
 

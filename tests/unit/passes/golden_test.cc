@@ -50,7 +50,8 @@ Golden read_golden(const std::string& path) {
 std::string result_of(const Golden& golden, const std::string& path) {
   Graph graph = parse_graph_text(golden.head, path);
   std::vector<PassReport> reports;
-  if (golden.passes == std::vector<std::string>{"all"}) reports = canonicalize(graph);
+  if (golden.passes == std::vector<std::string>{"all"})
+    reports = canonicalize(graph);
   else {
     for (const std::string& pass : golden.passes) reports.push_back(run_pass(pass, graph));
   }

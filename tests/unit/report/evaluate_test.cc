@@ -14,9 +14,12 @@ namespace {
 
 // Scores are the input itself.
 Model identity_model() {
-  return {.path = "scores", .graph = parse_graph_text("graph g\nopset ai.onnx 13\ninput x float32[N,6]\nconst one float32[] = {1}\nconst two float32[] = {2}\n"
-                                                      "y = Max(x, x) name m\noutput y\n"),
-          .quantized = std::nullopt, .file_bytes = 0};
+  return {
+      .path = "scores",
+      .graph = parse_graph_text("graph g\nopset ai.onnx 13\ninput x float32[N,6]\nconst one float32[] = {1}\nconst two float32[] = {2}\n"
+                                "y = Max(x, x) name m\noutput y\n"),
+      .quantized = std::nullopt,
+      .file_bytes = 0};
 }
 
 Sample scores(std::initializer_list<float> values, std::optional<std::int64_t> label) {
@@ -25,7 +28,8 @@ Sample scores(std::initializer_list<float> values, std::optional<std::int64_t> l
 
 TEST(Evaluate, TopOneTopFiveAndLabelOffset) {
   const Model model = identity_model();
-  FakeDataset dataset({scores({9, 1, 2, 3, 4, 5}, 0), scores({9, 1, 2, 3, 4, 5}, 5), scores({9, 1, 2, 3, 4, 5}, 1), scores({0, 9, 0, 0, 0, 0}, 1)});
+  FakeDataset dataset(
+      {scores({9, 1, 2, 3, 4, 5}, 0), scores({9, 1, 2, 3, 4, 5}, 5), scores({9, 1, 2, 3, 4, 5}, 1), scores({0, 9, 0, 0, 0, 0}, 1)});
   const EvaluateResult result = evaluate(model, dataset, {.threads = 2, .as = RunAs::kAuto, .progress = nullptr});
   EXPECT_EQ(result.samples, 4);
   EXPECT_EQ(result.top1, 50.0);
@@ -74,10 +78,12 @@ class Quantized : public testing::Test {
     std::string weights = "const w float32[6,3,1,1] = {";
     for (int i = 0; i < 18; ++i) weights += (i > 0 ? ", " : "") + std::to_string(normal(rng));
     float_model_ = {.path = "float",
-                    .graph = parse_graph_text("graph g\nopset ai.onnx 13\ninput x float32[N,3,4,4]\n" + weights +
-                                              "}\nconst b float32[6] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6}\na = Conv(x, w, b) name conv\nr = Relu(a) name relu\n"
-                                              "p = GlobalAveragePool(r) name pool\ny = Flatten(p) name flat\noutput y\n"),
-                    .quantized = std::nullopt, .file_bytes = 0};
+                    .graph = parse_graph_text(
+                        "graph g\nopset ai.onnx 13\ninput x float32[N,3,4,4]\n" + weights +
+                        "}\nconst b float32[6] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6}\na = Conv(x, w, b) name conv\nr = Relu(a) name relu\n"
+                        "p = GlobalAveragePool(r) name pool\ny = Flatten(p) name flat\noutput y\n"),
+                    .quantized = std::nullopt,
+                    .file_bytes = 0};
     std::vector<Sample> samples;
     for (int i = 0; i < 12; ++i) {
       Tensor x(DataType::kFloat32, {1, 3, 4, 4});
@@ -101,8 +107,10 @@ class Quantized : public testing::Test {
 };
 
 TEST_F(Quantized, RuntimeAndSimulationScoreAlike) {
-  const EvaluateResult runtime = evaluate(quantized_model_, *dataset_, {.threads = 2, .as = RunAs::kAuto, .progress = nullptr}, &float_model_);
-  const EvaluateResult simulation = evaluate(quantized_model_, *dataset_, {.threads = 1, .as = RunAs::kSimulation, .progress = nullptr}, &float_model_);
+  const EvaluateResult runtime =
+      evaluate(quantized_model_, *dataset_, {.threads = 2, .as = RunAs::kAuto, .progress = nullptr}, &float_model_);
+  const EvaluateResult simulation =
+      evaluate(quantized_model_, *dataset_, {.threads = 1, .as = RunAs::kSimulation, .progress = nullptr}, &float_model_);
   EXPECT_EQ(runtime.sqnr_db, simulation.sqnr_db);
   EXPECT_EQ(runtime.kl, simulation.kl);
   EXPECT_EQ(runtime.agreement, simulation.agreement);
@@ -124,8 +132,10 @@ TEST_F(Quantized, CompareMatchesValuesByName) {
   const auto json = nlohmann::json::parse(to_json(result));
   EXPECT_EQ(json["layers"].size(), 3U);
   EXPECT_TRUE(json["layers"][0].contains("sqnr_db"));
-  const CompareResult simulated = compare(float_model_, quantized_model_, *dataset_, {.threads = 1, .as = RunAs::kSimulation, .progress = nullptr});
-  for (std::size_t i = 0; i < result.layers.size(); ++i) EXPECT_EQ(result.layers[i].sqnr_db, simulated.layers[i].sqnr_db) << result.layers[i].name;
+  const CompareResult simulated =
+      compare(float_model_, quantized_model_, *dataset_, {.threads = 1, .as = RunAs::kSimulation, .progress = nullptr});
+  for (std::size_t i = 0; i < result.layers.size(); ++i)
+    EXPECT_EQ(result.layers[i].sqnr_db, simulated.layers[i].sqnr_db) << result.layers[i].name;
 }
 
 TEST_F(Quantized, CompareWantsAFloatAndAQuantizedModel) {
@@ -173,8 +183,18 @@ TEST_F(Quantized, BenchmarkTimesBothKinds) {
 }
 
 TEST_F(Quantized, ReportIsJson) {
-  const QuantizeReport report{.input = "a.onnx", .output = "b.onnx", .method = "min_max", .ladder = {{"min_max", 0.1}, {"mse", std::nan("")}}, .scheme = scheme_,
-                              .format = "qdq", .data = "fake", .data_hash = "0", .samples = 12, .passes = {}, .float_bytes = 100, .quantized_bytes = 60,
+  const QuantizeReport report{.input = "a.onnx",
+                              .output = "b.onnx",
+                              .method = "min_max",
+                              .ladder = {{"min_max", 0.1}, {"mse", std::nan("")}},
+                              .scheme = scheme_,
+                              .format = "qdq",
+                              .data = "fake",
+                              .data_hash = "0",
+                              .samples = 12,
+                              .passes = {},
+                              .float_bytes = 100,
+                              .quantized_bytes = 60,
                               .metadata = {}};
   const auto json = nlohmann::json::parse(to_json(report, *quantized_model_.quantized, ranges_));
   for (const char* key : {"layers", "ranges", "params", "ladder", "warnings", "scheme", "law"}) EXPECT_TRUE(json.contains(key)) << key;

@@ -10,7 +10,8 @@ namespace {
 
 FakeDataset numbers(std::int64_t count) {
   std::vector<Sample> samples;
-  for (std::int64_t i = 0; i < count; ++i) samples.push_back({.inputs = {Tensor::scalar<std::int64_t>(i)}, .label = std::nullopt, .name = ""});
+  for (std::int64_t i = 0; i < count; ++i)
+    samples.push_back({.inputs = {Tensor::scalar<std::int64_t>(i)}, .label = std::nullopt, .name = ""});
   return FakeDataset(std::move(samples));
 }
 
@@ -20,7 +21,9 @@ TEST(ForEachSample, EverySampleOnceAtAnyThreadCount) {
     std::vector<std::int64_t> seen(23, 0);
     Stage stage(nullptr, "test", 23);
     for_each_sample(dataset, threads, stage, [&]() -> SampleWorker {
-      return [&](std::int64_t index, const Sample& sample) { seen[static_cast<std::size_t>(index)] += sample.inputs[0].data<std::int64_t>()[0] + 1; };
+      return [&](std::int64_t index, const Sample& sample) {
+        seen[static_cast<std::size_t>(index)] += sample.inputs[0].data<std::int64_t>()[0] + 1;
+      };
     });
     for (std::int64_t i = 0; i < 23; ++i) EXPECT_EQ(seen[static_cast<std::size_t>(i)], i + 1) << threads;
   }

@@ -7,7 +7,9 @@
 namespace nibble {
 namespace {
 
-Model model_of(const char* text) { return {.path = "text", .graph = parse_graph_text(text), .quantized = std::nullopt, .file_bytes = 1234}; }
+Model model_of(const char* text) {
+  return {.path = "text", .graph = parse_graph_text(text), .quantized = std::nullopt, .file_bytes = 1234};
+}
 
 TEST(Inspect, CountsMacsAndParameters) {
   const Model model = model_of(R"(graph g
@@ -47,7 +49,8 @@ output m
 TEST(Inspect, JsonHasTheKeysThatScriptsRead) {
   const Model model = model_of("graph g\nopset ai.onnx 13\ninput x float32[N,2]\ny = Relu(x) name \"odd \\\"name\\\"\"\noutput y\n");
   const auto json = nlohmann::json::parse(to_json(inspect(model)));
-  for (const char* key : {"inputs", "outputs", "nodes", "parameters", "macs", "file_bytes", "layers"}) EXPECT_TRUE(json.contains(key)) << key;
+  for (const char* key : {"inputs", "outputs", "nodes", "parameters", "macs", "file_bytes", "layers"})
+    EXPECT_TRUE(json.contains(key)) << key;
   EXPECT_EQ(json["file_bytes"], 1234);
   EXPECT_EQ(json["inputs"][0]["shape"], nlohmann::json::parse(R"(["N",2])"));
   EXPECT_EQ(json["layers"][0]["name"], "odd \"name\"");
@@ -55,7 +58,8 @@ TEST(Inspect, JsonHasTheKeysThatScriptsRead) {
 
 TEST(Inspect, JsonOfNamesThatAreNoUtf8) {
   InspectResult result;
-  result.layers.push_back({.name = "\xff\xfe", .op_type = "Relu", .output_type = "", .macs = 0, .parameters = 0, .integer = false, .reason = "", .proof = {}});
+  result.layers.push_back(
+      {.name = "\xff\xfe", .op_type = "Relu", .output_type = "", .macs = 0, .parameters = 0, .integer = false, .reason = "", .proof = {}});
   EXPECT_NO_THROW(nlohmann::json::parse(to_json(result)));
 }
 
