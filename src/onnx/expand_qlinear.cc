@@ -47,10 +47,14 @@ class Expander {
     const auto node_count = static_cast<NodeId>(graph_.nodes().size());
     for (NodeId n = 0; n < node_count; ++n) {
       const Node node = graph_.node(n);
-      if (const QLinearForm* form = form_of(node)) expand(n, node, *form);
-      else if (is_quantize_linear(node)) remember(node.output(0), node.input(1), node.input(2));
-      else if (node.domain.empty() && node.op_type == "Clip") wrap_clip(n, node);
-      else wrap_movement(n, node);
+      if (const QLinearForm* form = form_of(node))
+        expand(n, node, *form);
+      else if (is_quantize_linear(node))
+        remember(node.output(0), node.input(1), node.input(2));
+      else if (node.domain.empty() && node.op_type == "Clip")
+        wrap_clip(n, node);
+      else
+        wrap_movement(n, node);
     }
     editor_.finish();
   }
@@ -210,7 +214,8 @@ class Expander {
     for (std::size_t i = 1; i < node.inputs.size(); ++i) {
       const ValueId bound = node.inputs[i];
       if (bound == kNoValue) continue;
-      if (!graph_.is_constant(bound) || !is_integer(graph_.value(bound).constant->type()) || graph_.value(bound).constant->size() != 1) return;
+      if (!graph_.is_constant(bound) || !is_integer(graph_.value(bound).constant->type()) || graph_.value(bound).constant->size() != 1)
+        return;
       const std::int64_t q = to_int64s(*graph_.value(bound).constant)[0];
       real.inputs[i] = editor_.add_constant(graph_.value(bound).name + "_real", Tensor::scalar(static_cast<float>(q - zero) * scale));
     }

@@ -7,7 +7,8 @@
 
 namespace nibble {
 
-std::int64_t export_onnx(const QuantizedGraph& model, const std::string& path, const ExportOptions& options, const std::string& input_path) {
+std::int64_t export_onnx(const QuantizedGraph& model, const std::string& path, const ExportOptions& options,
+                         const std::string& input_path) {
   struct stat out {};
   struct stat in {};
   // Links are followed: the same file under another name is the same file.

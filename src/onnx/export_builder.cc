@@ -5,9 +5,9 @@
 #include <set>
 
 #include "base/fail.h"
-#include "ops/op.h"
 #include "onnx/qdq_nodes.h"
 #include "onnx/raise_opset.h"
+#include "ops/op.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
 
@@ -240,8 +240,8 @@ void ExportBuilder::write_integer_node_as_float(const Node& node) {
     const float high = static_cast<float>(p.qmax() - p.zero_point[0]) * p.scale[0];
     const bool leaves_grid = !grid_is_whole_type(p) && (!is_tied(node) || fill < low || fill > high);
     if (active || leaves_grid) {
-      // Quantized twice, with the same parameters: the clamps commute, so the integers are those of one quantization, and a runtime that fuses the
-      // op with the QuantizeLinear behind it still can.
+      // Quantized twice, with the same parameters: the clamps commute, so the integers are those of one quantization, and a runtime that
+      // fuses the op with the QuantizeLinear behind it still can.
       const Parameters scale = parameters(output);
       const ValueId wide = fresh(name_of(output) + "_before_activation");
       add("QuantizeLinear", node.name + "_QuantizeLinear", {real, scale.scale, scale.zero_point}, {wide});
@@ -260,9 +260,12 @@ void ExportBuilder::write_nodes(QuantFormat format) {
     const bool writes = params(node.output(0)) != nullptr;
     const bool edge = (node.op_type == "QuantizeLinear" && writes) || (node.op_type == "DequantizeLinear" && reads) ||
                       (node.op_type == "Requantize" && node.domain == "nibble");
-    if (edge) write_edge(node);
-    else if (!writes) write_float_node(node);
-    else if (format == QuantFormat::kQdq || !write_integer_node_as_operator(node)) write_integer_node_as_float(node);
+    if (edge)
+      write_edge(node);
+    else if (!writes)
+      write_float_node(node);
+    else if (format == QuantFormat::kQdq || !write_integer_node_as_operator(node))
+      write_integer_node_as_float(node);
   }
 }
 

@@ -1,5 +1,5 @@
-// Integer nodes as operators on integers: ONNX's own (QLinearConv, QLinearMatMul), ONNX Runtime's (domain com.microsoft), and ordinary ops where
-// ONNX defines them for integers.
+// Integer nodes as operators on integers: ONNX's own (QLinearConv, QLinearMatMul), ONNX Runtime's (domain com.microsoft), and ordinary ops
+// where ONNX defines them for integers.
 #include <algorithm>
 #include <array>
 

@@ -55,7 +55,8 @@ const ExternalData::File& ExternalData::open(const std::string& location, const 
     // A zero byte would end the message where what() is read.
     std::string shown = location;
     std::replace(shown.begin(), shown.end(), '\0', '?');
-    fail(ErrorCode::kInvalidModel, "tensor '{}': its external data file '{}' {}; data must lie in the model's own folder", tensor, shown, why);
+    fail(ErrorCode::kInvalidModel, "tensor '{}': its external data file '{}' {}; data must lie in the model's own folder", tensor, shown,
+         why);
   };
   if (location.empty()) refuse("has no name");
   if (location.find('\0') != std::string::npos) refuse("has a zero byte in its name");
@@ -97,8 +98,8 @@ void ExternalData::check(const std::string& location, std::int64_t offset, std::
   const File& file = open(location, tensor);
   const auto end = checked_add(offset, size);
   if (offset < 0 || size < 0 || !end || *end > file.size)
-    fail(ErrorCode::kInvalidModel, "tensor '{}': its data ({} bytes at offset {}) lies outside of the file '{}', which has {} bytes", tensor, size,
-         offset, location, file.size);
+    fail(ErrorCode::kInvalidModel, "tensor '{}': its data ({} bytes at offset {}) lies outside of the file '{}', which has {} bytes",
+         tensor, size, offset, location, file.size);
 }
 
 void ExternalData::read(const std::string& location, std::int64_t offset, std::span<std::byte> out, const std::string& tensor) {
@@ -108,7 +109,8 @@ void ExternalData::read(const std::string& location, std::int64_t offset, std::s
     const ssize_t got = ::pread(fd, out.data(), out.size(), offset);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0)
-      fail(ErrorCode::kIo, "tensor '{}': the file '{}' cannot be read: {}", tensor, location, got < 0 ? std::strerror(errno) : "it became shorter");
+      fail(ErrorCode::kIo, "tensor '{}': the file '{}' cannot be read: {}", tensor, location,
+           got < 0 ? std::strerror(errno) : "it became shorter");
     out = out.subspan(static_cast<std::size_t>(got));
     offset += got;
   }

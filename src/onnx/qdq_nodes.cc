@@ -99,15 +99,15 @@ std::optional<QuantParams> read_params(const Graph& graph, const Node& node) {
   params.scale.clear();
   const Tensor scales = cast(scale, DataType::kFloat32);
   for (const float s : scales.data<float>()) {
-    if (!std::isfinite(s) || s <= 0.0F) fail_node(node, "its scale must be finite and above 0, but element {} is {}", params.scale.size(), s);
+    if (!std::isfinite(s) || s <= 0.0F)
+      fail_node(node, "its scale must be finite and above 0, but element {} is {}", params.scale.size(), s);
     params.scale.push_back(s);
   }
   if (params.scale.empty()) fail_node(node, "its scale is empty");
   params.zero_point.assign(params.scale.size(), 0);
   if (zero_id != kNoValue) {
     const std::vector<std::int64_t> zeros = to_int64s(*graph.value(zero_id).constant);
-    if (zeros.size() != params.scale.size())
-      fail_node(node, "has {} scales, but {} zero points", params.scale.size(), zeros.size());
+    if (zeros.size() != params.scale.size()) fail_node(node, "has {} scales, but {} zero points", params.scale.size(), zeros.size());
     for (std::size_t i = 0; i < zeros.size(); ++i) params.zero_point[i] = static_cast<std::int32_t>(zeros[i]);
   }
 
@@ -234,7 +234,8 @@ void merge_activations(Graph& graph) {
     // Only where the node before can take the activation over.
     const NodeId producer = graph.value(quantizer.input(0)).producer;
     const OpDef* op = producer == kNoNode ? nullptr : find_op(graph.node(producer).domain, graph.node(producer).op_type);
-    if (op == nullptr || (op->rule != QuantRule::kCompute && op->rule != QuantRule::kArithmetic && op->rule != QuantRule::kUnaryTable)) continue;
+    if (op == nullptr || (op->rule != QuantRule::kCompute && op->rule != QuantRule::kArithmetic && op->rule != QuantRule::kUnaryTable))
+      continue;
     const NodeId dequantizer = only_reader(quantizer.output(0));
     if (dequantizer == kNoNode || !is_dequantize_linear(graph.node(dequantizer))) continue;
     const NodeId activation = only_reader(graph.node(dequantizer).output(0));
@@ -243,7 +244,8 @@ void merge_activations(Graph& graph) {
     const NodeId last = only_reader(graph.node(activation).output(0));
     if (last == kNoNode || !is_quantize_linear(graph.node(last))) continue;
     const auto params = read_params(graph, quantizer);
-    if (!params || !params->per_tensor() || read_params(graph, graph.node(dequantizer)) != params || read_params(graph, graph.node(last)) != params)
+    if (!params || !params->per_tensor() || read_params(graph, graph.node(dequantizer)) != params ||
+        read_params(graph, graph.node(last)) != params)
       continue;
     editor.set_input(activation, 0, quantizer.input(0));
   }
@@ -252,9 +254,7 @@ void merge_activations(Graph& graph) {
 
 void pull_quantize_up(Graph& graph) {
   const auto consumers = graph.consumers();
-  const auto single_use = [&](ValueId id) {
-    return consumers[static_cast<std::size_t>(id)].size() == 1 && !graph.is_graph_output(id);
-  };
+  const auto single_use = [&](ValueId id) { return consumers[static_cast<std::size_t>(id)].size() == 1 && !graph.is_graph_output(id); };
   GraphEditor editor(graph);
   const auto node_count = static_cast<NodeId>(graph.nodes().size());
   for (NodeId n = 0; n < node_count; ++n) {
@@ -269,7 +269,8 @@ void pull_quantize_up(Graph& graph) {
       const NodeId producer = graph.value(at).producer;
       if (producer == kNoNode) break;
       const Node& node = graph.node(producer);
-      if (const Movement movement = movement_of(graph, node); !movement.moves || movement.data_inputs != 1 || node.outputs.size() != 1) break;
+      if (const Movement movement = movement_of(graph, node); !movement.moves || movement.data_inputs != 1 || node.outputs.size() != 1)
+        break;
       at = node.input(0);
       reader = producer;
     }

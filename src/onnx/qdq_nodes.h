@@ -22,14 +22,17 @@ DataType element_type_of(const QuantType& type);
 DataType integer_type_of(const Graph& graph, ValueId id);
 
 // The parameters of a QuantizeLinear or DequantizeLinear whose scale and zero point are constants; nullopt where they are computed.
-// Throws Error{kInvalidModel} naming the node where they break their rules: a scale that is zero, negative or not finite, wrong types or counts.
+// Throws Error{kInvalidModel} naming the node where they break their rules: a scale that is zero, negative or not finite, wrong types or
+// counts.
 std::optional<QuantParams> read_params(const Graph& graph, const Node& node);
 
-// Constants and Constant nodes' values as constants of the graph, and identities of constants resolved. QuantizeLinear of a constant is computed.
+// Constants and Constant nodes' values as constants of the graph, and identities of constants resolved. QuantizeLinear of a constant is
+// computed.
 void fold_constant_nodes(Graph& graph);
 
-// QLinearConv, QLinearMatMul, com.microsoft's QLinear* and QGemm as DequantizeLinear, float op, QuantizeLinear; ops that move integers directly (a
-// MaxPool between two QLinearConv ...) as the same op between DequantizeLinear and QuantizeLinear. Nodes with computed parameters stay.
+// QLinearConv, QLinearMatMul, com.microsoft's QLinear* and QGemm as DequantizeLinear, float op, QuantizeLinear; ops that move integers
+// directly (a MaxPool between two QLinearConv ...) as the same op between DequantizeLinear and QuantizeLinear. Nodes with computed
+// parameters stay.
 void expand_qlinear_ops(Graph& graph);
 
 // Bounds of a Relu or a Clip with constant bounds; nullopt for any other node.
@@ -43,8 +46,8 @@ std::optional<ActivationBounds> activation_bounds(const Graph& graph, const Node
 // Q(clip(x)) are the same clamp of Q(x), since Q is monotone and Q(DQ(q)) = q.
 void merge_activations(Graph& graph);
 
-// Puts QuantizeLinear in front of ops that commute with it (Reshape, MaxPool ...), with the same parameters: the integers are the same, and the
-// node before can compute them directly.
+// Puts QuantizeLinear in front of ops that commute with it (Reshape, MaxPool ...), with the same parameters: the integers are the same, and
+// the node before can compute them directly.
 void pull_quantize_up(Graph& graph);
 
 // True for an op that moves or selects elements and computes nothing, so that it gives the same integers on integers: its data are inputs

@@ -1,15 +1,15 @@
 // Quantization that a graph holds as nodes -> QuantizedGraph.
 //
-// Every form is first brought to one: Q/DQ pairs around float ops (expand_qlinear_ops). Then one walk in topological order rebuilds the graph.
-// For each old value it keeps what stands for it in the new graph:
+// Every form is first brought to one: Q/DQ pairs around float ops (expand_qlinear_ops). Then one walk in topological order rebuilds the
+// graph. For each old value it keeps what stands for it in the new graph:
 //
 //   real      a value of reals (or plain integers: shapes, indices)
 //   quant     integers with parameters such that real == DequantizeLinear(quant), exactly
 //
 // A DequantizeLinear creates no node: its output simply has the `quant` of its input. Ops that move elements map quant to quant. An op that
 // computes becomes an integer node where all of its data have a `quant` and everything that reads it (after an activation, perhaps) is a
-// QuantizeLinear of one set of parameters, whose output it then computes itself. Whoever needs the reals of a value that has only a quant gets a
-// DequantizeLinear made for it. So the integers are those of the file; only the places of the edges change.
+// QuantizeLinear of one set of parameters, whose output it then computes itself. Whoever needs the reals of a value that has only a quant
+// gets a DequantizeLinear made for it. So the integers are those of the file; only the places of the edges change.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -60,9 +60,12 @@ class Rebuilder {
     for (NodeId n = 0; n < static_cast<NodeId>(old_.nodes().size()); ++n) {
       if (done_[at(n)]) continue;
       const Node& node = old_.node(n);
-      if (is_dequantize_linear(node)) read_dequantize(node);
-      else if (is_quantize_linear(node)) read_quantize(node);
-      else read_node(node);
+      if (is_dequantize_linear(node))
+        read_dequantize(node);
+      else if (is_quantize_linear(node))
+        read_quantize(node);
+      else
+        read_node(node);
     }
     finish();
     return std::move(out_);
@@ -176,8 +179,8 @@ class Rebuilder {
     return x;
   }
 
-  // The integers of a QuantizeLinear for a reader that is not part of the quantization (a Cast, a MatMulInteger ...): without parameters, made by a
-  // QuantizeLinear as ONNX has it.
+  // The integers of a QuantizeLinear for a reader that is not part of the quantization (a Cast, a MatMulInteger ...): without parameters,
+  // made by a QuantizeLinear as ONNX has it.
   ValueId plain_integers(ValueId old) {
     Slot& slot = slots_[at(old)];
     const Node& quantizer = old_.node(old_.value(old).producer);
@@ -268,8 +271,8 @@ class Rebuilder {
 
   // The same integers mean the same reals, and neither clamps what the other lets through.
   static bool same_grid(const QuantParams& a, const QuantParams& b) {
-    return a.per_tensor() && b.per_tensor() && a.scale == b.scale && a.zero_point == b.zero_point && a.qmin() >= b.qmin() && a.qmax() <= b.qmax() &&
-           element_type_of(a.type) == element_type_of(b.type);
+    return a.per_tensor() && b.per_tensor() && a.scale == b.scale && a.zero_point == b.zero_point && a.qmin() >= b.qmin() &&
+           a.qmax() <= b.qmax() && element_type_of(a.type) == element_type_of(b.type);
   }
 
   // The node as the file has it, on reals.
@@ -291,8 +294,10 @@ class Rebuilder {
     const bool tried = op != nullptr && op->rule != QuantRule::kFloat && op->rule != QuantRule::kNotReal;
     layer.integer = tried && (op->rule == QuantRule::kTied ? move(node, layer) : compute(node, op->rule, layer));
     if (!layer.integer) {
-      if (op == nullptr) layer.reason = "nibble does not know this op";
-      else if (op->rule == QuantRule::kFloat) layer.reason = op->note.empty() ? "the op has no integer form" : std::string(op->note);
+      if (op == nullptr)
+        layer.reason = "nibble does not know this op";
+      else if (op->rule == QuantRule::kFloat)
+        layer.reason = op->note.empty() ? "the op has no integer form" : std::string(op->note);
       copy(node);
     }
     if (op == nullptr || op->rule != QuantRule::kNotReal) out_.layers.push_back(std::move(layer));
@@ -452,8 +457,10 @@ class Rebuilder {
       if (!is_quantize_linear(reader) || reader.input(0) != old || reader.output(0) == kNoValue) return std::nullopt;
       const auto params = read_params(old_, reader);
       if (!params || !params->per_tensor() || params->type.bit_width > 16) return std::nullopt;
-      if (target.quantizers.empty()) target.params = *params;
-      else if (!(target.params == *params)) return std::nullopt;
+      if (target.quantizers.empty())
+        target.params = *params;
+      else if (!(target.params == *params))
+        return std::nullopt;
       target.quantizers.push_back(n);
     }
     return target;
@@ -539,7 +546,9 @@ class Rebuilder {
     return id;
   }
 
-  static bool implied_or_absent(const Target& target) { return target.activation == kNoNode || implied_by_grid(target.bounds, target.params); }
+  static bool implied_or_absent(const Target& target) {
+    return target.activation == kNoNode || implied_by_grid(target.bounds, target.params);
+  }
 
   // alpha goes into the weights' scale; beta is settled with the bias.
   bool settle_gemm(const Node& node, Node& integer, LayerInfo& layer) {
@@ -587,9 +596,12 @@ class Rebuilder {
     std::int64_t channels = values->size();
     if (weight.type.fully_known() && !weight.type.dims.empty()) {
       const Shape shape = weight.type.shape();
-      if (gemm && shape.size() == 2) channels = node.get_int("transB", 0) != 0 ? shape[0] : shape[1];
-      else if (node.op_type == "ConvTranspose" && shape.size() > 1) channels = shape[1] * node.get_int("group", 1);
-      else if (!gemm) channels = shape[0];
+      if (gemm && shape.size() == 2)
+        channels = node.get_int("transB", 0) != 0 ? shape[0] : shape[1];
+      else if (node.op_type == "ConvTranspose" && shape.size() > 1)
+        channels = shape[1] * node.get_int("group", 1);
+      else if (!gemm)
+        channels = shape[0];
     }
     const Shape& bias_shape = values->shape();
     const bool row = bias_shape.empty() || bias_shape.back() == values->size();
@@ -640,7 +652,8 @@ class Rebuilder {
         }
         q[index] = static_cast<std::int32_t>(rounded);
       }
-      layer.notes.push_back(have != nullptr ? "the bias was brought to the scale of the accumulator" : "the float bias was made an integer");
+      layer.notes.push_back(have != nullptr ? "the bias was brought to the scale of the accumulator"
+                                            : "the float bias was made an integer");
     }
     const ValueId id = editor_.add_constant(old_.value(quant_source(old)).name, std::move(integers));
     set_params(id, std::move(params));
@@ -660,8 +673,8 @@ class Rebuilder {
     std::vector<ValueId> outputs;
     for (const ValueId old : old_.outputs()) {
       const Value& value = old_.value(old);
-      const bool integers = value.producer != kNoNode && is_quantize_linear(old_.node(value.producer)) && slots_[at(old)].quant != kNoValue &&
-                            slots_[at(old)].real == kNoValue;
+      const bool integers = value.producer != kNoNode && is_quantize_linear(old_.node(value.producer)) &&
+                            slots_[at(old)].quant != kNoValue && slots_[at(old)].real == kNoValue;
       ValueId id = integers ? slots_[at(old)].quant : real(old);
       if (out_.graph.value(id).name != value.name) {
         // Two values, one of them wanted by name: a node of its own. (Names of outputs collide only with values that were copied.)
@@ -694,8 +707,8 @@ class Rebuilder {
       if (!layer.integer || node == nodes.end()) continue;
       layer.proof = prove_accumulator(out_, node->second);
       if (layer.proof && layer.proof->bits_needed > 32)
-        out_.warnings.push_back(fmt::format("node '{}' ({}): its accumulator needs {} bits, more than the 32 of the kernels", layer.name, layer.op_type,
-                                            layer.proof->bits_needed));
+        out_.warnings.push_back(fmt::format("node '{}' ({}): its accumulator needs {} bits, more than the 32 of the kernels", layer.name,
+                                            layer.op_type, layer.proof->bits_needed));
     }
   }
 

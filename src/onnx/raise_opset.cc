@@ -37,8 +37,8 @@ class Raiser {
   }
 
   ValueId ints(const Node& node, const std::string& what, const std::vector<std::int64_t>& values) {
-    return editor_.add_constant(node.name + "_" + what,
-                                Tensor::from<std::int64_t>({static_cast<std::int64_t>(values.size())}, std::span<const std::int64_t>(values)));
+    return editor_.add_constant(node.name + "_" + what, Tensor::from<std::int64_t>({static_cast<std::int64_t>(values.size())},
+                                                                                   std::span<const std::int64_t>(values)));
   }
   ValueId scalar(const Node& node, const std::string& what, float value) {
     return editor_.add_constant(node.name + "_" + what, Tensor::scalar(value));
@@ -185,8 +185,8 @@ class Raiser {
   void raise_resize(NodeId id, const Node& node) {
     ValueId scales = node.input(1);
     if (const auto attribute = node.get_floats("scales"); attribute && scales == kNoValue) {
-      scales = editor_.add_constant(node.name + "_scales", Tensor::from<float>({static_cast<std::int64_t>(attribute->size())},
-                                                                               std::span<const float>(*attribute)));
+      scales = editor_.add_constant(
+          node.name + "_scales", Tensor::from<float>({static_cast<std::int64_t>(attribute->size())}, std::span<const float>(*attribute)));
       editor_.remove_attribute(id, "scales");
     }
     if (scales == kNoValue) refuse(node, "it has no scales");

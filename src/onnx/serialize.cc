@@ -34,8 +34,10 @@ void write_type(const TensorType& type, onnx::TypeProto& proto) {
   auto& shape = *tensor.mutable_shape();
   for (const Dim& dim : type.dims) {
     auto& out = *shape.add_dim();
-    if (dim.known()) out.set_dim_value(dim.size);
-    else if (!dim.symbol.empty()) out.set_dim_param(dim.symbol);
+    if (dim.known())
+      out.set_dim_value(dim.size);
+    else if (!dim.symbol.empty())
+      out.set_dim_param(dim.symbol);
   }
 }
 

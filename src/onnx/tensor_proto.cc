@@ -24,8 +24,7 @@ std::byte low_nibble(std::byte packed, bool is_signed) {
 
 // `packed` holds two elements a byte, the first in the low half.
 void unpack_nibbles(std::span<const std::byte> packed, bool is_signed, std::span<std::byte> out) {
-  for (std::size_t i = 0; i < out.size(); ++i)
-    out[i] = low_nibble(i % 2 == 0 ? packed[i / 2] : packed[i / 2] >> 4, is_signed);
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = low_nibble(i % 2 == 0 ? packed[i / 2] : packed[i / 2] >> 4, is_signed);
 }
 
 // What the file's bytes need beyond being copied.
@@ -143,7 +142,8 @@ Tensor from_external(const onnx::TensorProto& proto, DataType type, Shape shape,
     if (entry.key() == "length") length = parse_number(entry.value(), "length", what);
   }
   if (length && *length != bytes)
-    fail(ErrorCode::kInvalidModel, "{}: its external data has {} bytes, but {}{} needs {}", what, *length, to_string(type), to_string(shape), bytes);
+    fail(ErrorCode::kInvalidModel, "{}: its external data has {} bytes, but {}{} needs {}", what, *length, to_string(type),
+         to_string(shape), bytes);
   external->check(location, offset, bytes, proto.name());
   if (is_four_bit(type)) {
     std::string packed(static_cast<std::size_t>(bytes), '\0');

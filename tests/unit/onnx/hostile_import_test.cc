@@ -30,8 +30,8 @@ TEST(HostileImport, FilesThatAreNoModel) {
   const std::string path = folder / "m.onnx";
   expect_error(ErrorCode::kNotFound, {"m.onnx"}, [&] { import_onnx(path); });
   expect_error(ErrorCode::kIo, {"folder"}, [&] { import_onnx(folder / ""); });
-  for (const std::string& bytes : {std::string(), std::string("\x89PNG\r\n\x1a\n"), std::string("hello, this is text\n"), std::string(4096, '\0'),
-                                   std::string(4096, '\xFF')}) {
+  for (const std::string& bytes : {std::string(), std::string("\x89PNG\r\n\x1a\n"), std::string("hello, this is text\n"),
+                                   std::string(4096, '\0'), std::string(4096, '\xFF')}) {
     test::write_bytes(path, bytes);
     expect_error(ErrorCode::kInvalidModel, {"m.onnx", "not an ONNX model or damaged"}, [&] { import_onnx(path); });
     expect_error(ErrorCode::kInvalidData, {"m.onnx", "not an ONNX tensor"}, [&] { read_onnx_tensor(path); });
@@ -152,8 +152,7 @@ TEST(HostileImport, BrokenGraphs) {
   {
     auto model = relu_model();
     model.mutable_graph()->mutable_node(0)->set_name("line\nbreak");
-    model.mutable_graph()->mutable_node(0)->set_input(0, "no\nbody");
-    expect_error(ErrorCode::kInvalidModel, {"line?break"}, [&] { import_model(model); });
+    expect_error(ErrorCode::kInvalidModel, {"line?break", "control character"}, [&] { import_model(model); });
   }
 }
 

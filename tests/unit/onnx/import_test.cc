@@ -127,28 +127,92 @@ void fill_int32(onnx::TensorProto& t, std::initializer_list<std::int32_t> values
 const std::vector<Encoding>& encodings() {
   static const std::vector<Encoding> all = {
       {"float_typed", 1, DataType::kFloat32, {1.5, -2}, [](auto& t) { t.add_float_data(1.5F), t.add_float_data(-2.0F); }},
-      {"float_raw", 1, DataType::kFloat32, {1.5, -2}, [](auto& t) { t.set_raw_data(raw({1.5F, -2.0F})); }},
+      {"float_raw",
+       1,
+       DataType::kFloat32,
+       {1.5, -2},
+       [](auto& t) {
+         t.set_raw_data(raw({1.5F, -2.0F}));
+       }},
       {"double_typed", 11, DataType::kFloat64, {0.1}, [](auto& t) { t.add_double_data(0.1); }},
       {"double_raw", 11, DataType::kFloat64, {0.1}, [](auto& t) { t.set_raw_data(raw({0.1})); }},
-      {"float16_typed", 10, DataType::kFloat16, {1.5, -2}, [](auto& t) { fill_int32(t, {0x3E00, 0xC000}); }},
+      {"float16_typed",
+       10,
+       DataType::kFloat16,
+       {1.5, -2},
+       [](auto& t) {
+         fill_int32(t, {0x3E00, 0xC000});
+       }},
       {"float16_raw", 10, DataType::kFloat16, {1.5}, [](auto& t) { t.set_raw_data(raw<std::uint16_t>({0x3E00})); }},
-      {"bfloat16_typed", 16, DataType::kBFloat16, {1.5, -2}, [](auto& t) { fill_int32(t, {0x3FC0, 0xC000}); }},
+      {"bfloat16_typed",
+       16,
+       DataType::kBFloat16,
+       {1.5, -2},
+       [](auto& t) {
+         fill_int32(t, {0x3FC0, 0xC000});
+       }},
       {"bfloat16_raw", 16, DataType::kBFloat16, {1.5}, [](auto& t) { t.set_raw_data(raw<std::uint16_t>({0x3FC0})); }},
-      {"int8_typed", 3, DataType::kInt8, {-128, 127}, [](auto& t) { fill_int32(t, {-128, 127}); }},
-      {"int8_raw", 3, DataType::kInt8, {-128, 127}, [](auto& t) { t.set_raw_data(raw<std::int8_t>({-128, 127})); }},
-      {"uint8_typed", 2, DataType::kUInt8, {0, 255}, [](auto& t) { fill_int32(t, {0, 255}); }},
+      {"int8_typed",
+       3,
+       DataType::kInt8,
+       {-128, 127},
+       [](auto& t) {
+         fill_int32(t, {-128, 127});
+       }},
+      {"int8_raw",
+       3,
+       DataType::kInt8,
+       {-128, 127},
+       [](auto& t) {
+         t.set_raw_data(raw<std::int8_t>({-128, 127}));
+       }},
+      {"uint8_typed",
+       2,
+       DataType::kUInt8,
+       {0, 255},
+       [](auto& t) {
+         fill_int32(t, {0, 255});
+       }},
       {"uint8_raw", 2, DataType::kUInt8, {7}, [](auto& t) { t.set_raw_data(raw<std::uint8_t>({7})); }},
-      {"int16_typed", 5, DataType::kInt16, {-32768, 5}, [](auto& t) { fill_int32(t, {-32768, 5}); }},
+      {"int16_typed",
+       5,
+       DataType::kInt16,
+       {-32768, 5},
+       [](auto& t) {
+         fill_int32(t, {-32768, 5});
+       }},
       {"uint16_raw", 4, DataType::kUInt16, {65535}, [](auto& t) { t.set_raw_data(raw<std::uint16_t>({65535})); }},
-      {"int32_typed", 6, DataType::kInt32, {-2147483648.0, 9}, [](auto& t) { fill_int32(t, {INT32_MIN, 9}); }},
+      {"int32_typed",
+       6,
+       DataType::kInt32,
+       {-2147483648.0, 9},
+       [](auto& t) {
+         fill_int32(t, {INT32_MIN, 9});
+       }},
       {"uint32_typed", 12, DataType::kUInt32, {4294967295.0}, [](auto& t) { t.add_uint64_data(4294967295U); }},
-      {"int64_typed", 7, DataType::kInt64, {-1, 1099511627776.0}, [](auto& t) { t.add_int64_data(-1), t.add_int64_data(std::int64_t{1} << 40); }},
+      {"int64_typed",
+       7,
+       DataType::kInt64,
+       {-1, 1099511627776.0},
+       [](auto& t) { t.add_int64_data(-1), t.add_int64_data(std::int64_t{1} << 40); }},
       {"int64_raw", 7, DataType::kInt64, {-1}, [](auto& t) { t.set_raw_data(raw<std::int64_t>({-1})); }},
       {"uint64_typed", 13, DataType::kUInt64, {77}, [](auto& t) { t.add_uint64_data(77); }},
-      {"bool_typed", 9, DataType::kBool, {0, 1, 1}, [](auto& t) { fill_int32(t, {0, 1, 1}); }},
+      {"bool_typed",
+       9,
+       DataType::kBool,
+       {0, 1, 1},
+       [](auto& t) {
+         fill_int32(t, {0, 1, 1});
+       }},
       {"bool_raw", 9, DataType::kBool, {0, 1, 1}, [](auto& t) { t.set_raw_data(std::string("\0\1\2", 3)); }},
       {"int4_raw_odd", 22, DataType::kInt4, {-8, 7, -1}, [](auto& t) { t.set_raw_data(std::string("\x78\x0F", 2)); }},
-      {"int4_typed", 22, DataType::kInt4, {-8, 7, -1}, [](auto& t) { fill_int32(t, {0x78, 0x0F}); }},
+      {"int4_typed",
+       22,
+       DataType::kInt4,
+       {-8, 7, -1},
+       [](auto& t) {
+         fill_int32(t, {0x78, 0x0F});
+       }},
       {"uint4_raw", 21, DataType::kUInt4, {15, 0, 9, 6}, [](auto& t) { t.set_raw_data(std::string("\x0F\x69", 2)); }},
       {"empty", 1, DataType::kFloat32, {}, [](auto&) {}},
   };
@@ -222,8 +286,10 @@ TEST(Import, EveryModelOfTheAssets) {
       ++count;
       SCOPED_TRACE(entry.path().string());
       // This one came without its data file.
-      if (entry.path().filename() == "conv_qdq_external_ini.onnx" && !fs::exists(entry.path().parent_path() / "conv_qdq_external_ini.bin")) {
-        expect_error(ErrorCode::kNotFound, {"conv_qdq_external_ini.bin", "conv1.weight_quantized"}, [&] { import_onnx(entry.path().string()); });
+      if (entry.path().filename() == "conv_qdq_external_ini.onnx" &&
+          !fs::exists(entry.path().parent_path() / "conv_qdq_external_ini.bin")) {
+        expect_error(ErrorCode::kNotFound, {"conv_qdq_external_ini.bin", "conv1.weight_quantized"},
+                     [&] { import_onnx(entry.path().string()); });
         continue;
       }
       const Graph graph = import_onnx(entry.path().string());

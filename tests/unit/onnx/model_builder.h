@@ -55,8 +55,10 @@ inline void set_type(onnx::ValueInfoProto& info, const std::string& name, int ty
   tensor.set_elem_type(type);
   auto& shape = *tensor.mutable_shape();
   for (const std::int64_t dim : dims) {
-    if (dim >= 0) shape.add_dim()->set_dim_value(dim);
-    else shape.add_dim()->set_dim_param("N");
+    if (dim >= 0)
+      shape.add_dim()->set_dim_value(dim);
+    else
+      shape.add_dim()->set_dim_param("N");
   }
 }
 inline void add_input(onnx::ModelProto& model, const std::string& name, const std::vector<std::int64_t>& dims, int type = 1) {
@@ -80,7 +82,8 @@ inline onnx::AttributeProto& add_attribute(onnx::NodeProto& node, const std::str
   attribute.set_type(type);
   return attribute;
 }
-inline onnx::TensorProto& add_initializer(onnx::ModelProto& model, const std::string& name, int type, const std::vector<std::int64_t>& dims) {
+inline onnx::TensorProto& add_initializer(onnx::ModelProto& model, const std::string& name, int type,
+                                          const std::vector<std::int64_t>& dims) {
   auto& tensor = *model.mutable_graph()->add_initializer();
   tensor.set_name(name);
   tensor.set_data_type(type);

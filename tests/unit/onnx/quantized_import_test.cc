@@ -36,8 +36,8 @@ Tensor random_input(const Graph& graph, unsigned seed) {
   return x;
 }
 
-// The float interpreter computes the Q/DQ graph as ONNX words it, in float sums; the integer form may differ where a float sum lies on the edge
-// between two integers: by one step of the output's scale.
+// The float interpreter computes the Q/DQ graph as ONNX words it, in float sums; the integer form may differ where a float sum lies on the
+// edge between two integers: by one step of the output's scale.
 void expect_same_as_float(const Graph& graph, float step) {
   const QuantizedGraph model = quantized_from_onnx_graph(graph);
   Interpreter interpreter(graph, {.threads = 1, .mode = ExecMode::kFixedOrder});
@@ -50,7 +50,8 @@ void expect_same_as_float(const Graph& graph, float step) {
       ASSERT_EQ(want[o].shape(), have[o].shape());
       const auto a = to_doubles(want[o]);
       const auto b = to_doubles(have[o]);
-      for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], static_cast<double>(step) * 1.001) << "seed " << seed << " element " << i;
+      for (std::size_t i = 0; i < a.size(); ++i)
+        ASSERT_NEAR(a[i], b[i], static_cast<double>(step) * 1.001) << "seed " << seed << " element " << i;
     }
   }
 }
@@ -256,7 +257,8 @@ y = DequantizeLinear(k, sy, zx)
 output y
 )");
   const QuantizedGraph model = quantized_from_onnx_graph(graph);
-  for (const char* name : {"conv", "pool", "add", "gap", "concat"}) EXPECT_TRUE(layer(model, name).integer) << name << layer(model, name).reason;
+  for (const char* name : {"conv", "pool", "add", "gap", "concat"})
+    EXPECT_TRUE(layer(model, name).integer) << name << layer(model, name).reason;
   for (const Node& node : model.graph.nodes()) EXPECT_NE(node.domain, "com.microsoft");
   const auto out = simulate(model, std::vector<Tensor>{random_input(graph, 3)});
   EXPECT_EQ(out[0].shape(), (Shape{1, 4, 1, 1}));
@@ -361,8 +363,9 @@ TEST(QuantizedImport, BrokenParametersAreNamed) {
   const auto check = [](const std::string& scale, const std::string& zero, const char* why) {
     SCOPED_TRACE(why);
     expect_error(ErrorCode::kInvalidModel, {"'node'", why}, [&] {
-      quantized_from_onnx_graph(parse("input x float32[2,3]\nconst s " + scale + "\nconst z " + zero +
-                                      "\nq = QuantizeLinear(x, s, z) name \"node\"\ny = DequantizeLinear(q, s, z) name \"other\"\noutput y\n"));
+      quantized_from_onnx_graph(
+          parse("input x float32[2,3]\nconst s " + scale + "\nconst z " + zero +
+                "\nq = QuantizeLinear(x, s, z) name \"node\"\ny = DequantizeLinear(q, s, z) name \"other\"\noutput y\n"));
     });
   };
   check("float32[] = {0}", "uint8[] = {0}", "above 0");

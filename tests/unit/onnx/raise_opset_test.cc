@@ -66,7 +66,8 @@ const std::vector<Case>& cases() {
       {"resize_10", 10, "const s float32[4] = {1, 1, 0.5, 1.5}\ny = Resize(x, s) [mode=\"nearest\"]"},
       {"dropout", 10, "y = Dropout(x) [ratio=0.4]"},
       {"batch_norm", 7,
-       "const g float32[3] = {1, 2, 0.5}\nconst b float32[3] = {0, 1, -1}\nconst m float32[3] = {0.1, 0.2, 0.3}\nconst v float32[3] = {1, 2, 3}\n"
+       "const g float32[3] = {1, 2, 0.5}\nconst b float32[3] = {0, 1, -1}\nconst m float32[3] = {0.1, 0.2, 0.3}\nconst v float32[3] = {1, "
+       "2, 3}\n"
        "y = BatchNormalization(x, g, b, m, v) [spatial=1, epsilon=0.001]"},
   };
   return all;
@@ -76,8 +77,7 @@ INSTANTIATE_TEST_SUITE_P(All, RaiseOpset, testing::ValuesIn(cases()), case_name)
 
 TEST(RaiseOpsetRefusals, AreNamed) {
   const auto refused = [](int opset, const std::string& body, const char* node) {
-    const Graph graph =
-        parse_graph_text(fmt::format("graph t\nopset ai.onnx {}\ninput x float32[2,3,4,4]\n{}\noutput y\n", opset, body));
+    const Graph graph = parse_graph_text(fmt::format("graph t\nopset ai.onnx {}\ninput x float32[2,3,4,4]\n{}\noutput y\n", opset, body));
     test::expect_error(ErrorCode::kUnsupported, {node, "opset"}, [&] { raise_opset(graph, 21); });
   };
   refused(10, "y, m = Dropout(x) name \"drop\"\noutput m", "'drop'");
