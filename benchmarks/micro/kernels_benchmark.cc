@@ -1,5 +1,5 @@
-// Kernels on the shapes of real networks: GOPS (two operations a multiply-add) and percent of the peak of the instruction set's dot-product, measured in
-// the same run. One thread; pin it: taskset -c 1 nibble_kernels_benchmark --benchmark_filter=qgemm
+// Kernels on the shapes of real networks: GOPS (two operations a multiply-add) and percent of the peak of the instruction set's
+// dot-product, measured in the same run. One thread; pin it: taskset -c 1 nibble_kernels_benchmark --benchmark_filter=qgemm
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
@@ -77,7 +77,9 @@ void gemm(benchmark::State& state, Isa isa, std::int64_t m, std::int64_t n, std:
   const PackedGemm packed = pack_gemm({.n = n, .k = k, .wei = wei.data(), .stride_k = n}, isa);
   const float multiplier = 1e-4F;
   const RequantizeTable table(std::span<const float>(&multiplier, 1), n, kGrid);
-  const double ns = best_ns(state, [&] { qgemm(packed, {.src = src.data(), .ld_src = k, .dst = dst.data(), .ld_dst = n, .rows = m, .requantize = table.view()}, 0, m); });
+  const double ns = best_ns(state, [&] {
+    qgemm(packed, {.src = src.data(), .ld_src = k, .dst = dst.data(), .ld_dst = n, .rows = m, .requantize = table.view()}, 0, m);
+  });
   report(state, isa, static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k), ns);
 }
 
@@ -89,8 +91,15 @@ void conv(benchmark::State& state, Isa isa, ConvShape shape, std::int64_t image)
   const Values<std::uint8_t> dst(out * out * shape.out_channels);
   const float multiplier = 1e-4F;
   const RequantizeTable table(std::span<const float>(&multiplier, 1), shape.out_channels, kGrid);
-  const ConvCall call{.src = src.data(), .ld_src = shape.in_channels, .dst = dst.data(), .ld_dst = shape.out_channels, .in_h = image, .in_w = image, .out_h = out,
-                      .out_w = out, .requantize = table.view()};
+  const ConvCall call{.src = src.data(),
+                      .ld_src = shape.in_channels,
+                      .dst = dst.data(),
+                      .ld_dst = shape.out_channels,
+                      .in_h = image,
+                      .in_w = image,
+                      .out_h = out,
+                      .out_w = out,
+                      .requantize = table.view()};
   double ns = 0;
   if (shape.groups == shape.in_channels && shape.groups > 1) {
     const PackedDepthwise packed = pack_depthwise(shape, {.wei = wei.data()}, isa);
@@ -122,30 +131,42 @@ void register_all() {
     ConvShape shape;
     std::int64_t image;
   };
-  const Gemm gemms[] = {{128, 128, 128}, {512, 512, 512}, {12544, 64, 32}, {3136, 128, 128}, {196, 512, 512}, {49, 1024, 1024}, {1, 4096, 4096}, {16, 4096, 4096}, {3136, 24, 144}, {784, 192, 32}};
+  const Gemm gemms[] = {{128, 128, 128},  {512, 512, 512}, {12544, 64, 32},  {3136, 128, 128}, {196, 512, 512},
+                        {49, 1024, 1024}, {1, 4096, 4096}, {16, 4096, 4096}, {3136, 24, 144},  {784, 192, 32}};
   const Conv convs[] = {
-      {"first_224", {.in_channels = 3, .out_channels = 32, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad_top = 1, .pad_left = 1}, 224},
-      {"first7_224", {.in_channels = 3, .out_channels = 64, .kernel_h = 7, .kernel_w = 7, .stride_h = 2, .stride_w = 2, .pad_top = 3, .pad_left = 3}, 224},
+      {"first_224",
+       {.in_channels = 3, .out_channels = 32, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .pad_top = 1, .pad_left = 1},
+       224},
+      {"first7_224",
+       {.in_channels = 3, .out_channels = 64, .kernel_h = 7, .kernel_w = 7, .stride_h = 2, .stride_w = 2, .pad_top = 3, .pad_left = 3},
+       224},
       {"3x3_56x64", {.in_channels = 64, .out_channels = 64, .kernel_h = 3, .kernel_w = 3, .pad_top = 1, .pad_left = 1}, 56},
       {"3x3_14x256", {.in_channels = 256, .out_channels = 256, .kernel_h = 3, .kernel_w = 3, .pad_top = 1, .pad_left = 1}, 14},
       {"3x3_7x512", {.in_channels = 512, .out_channels = 512, .kernel_h = 3, .kernel_w = 3, .pad_top = 1, .pad_left = 1}, 7},
       {"3x3_32x16", {.in_channels = 16, .out_channels = 16, .kernel_h = 3, .kernel_w = 3, .pad_top = 1, .pad_left = 1}, 32},
   };
   const Conv depthwise[] = {
-      {"112x32", {.in_channels = 32, .kernel_h = 3, .kernel_w = 3}, 112},   {"112x96s2", {.in_channels = 96, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2}, 112},
-      {"56x144", {.in_channels = 144, .kernel_h = 3, .kernel_w = 3}, 56},   {"28x192", {.in_channels = 192, .kernel_h = 3, .kernel_w = 3}, 28},
-      {"14x512", {.in_channels = 512, .kernel_h = 3, .kernel_w = 3}, 14},   {"7x960", {.in_channels = 960, .kernel_h = 3, .kernel_w = 3}, 7},
+      {"112x32", {.in_channels = 32, .kernel_h = 3, .kernel_w = 3}, 112},
+      {"112x96s2", {.in_channels = 96, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2}, 112},
+      {"56x144", {.in_channels = 144, .kernel_h = 3, .kernel_w = 3}, 56},
+      {"28x192", {.in_channels = 192, .kernel_h = 3, .kernel_w = 3}, 28},
+      {"14x512", {.in_channels = 512, .kernel_h = 3, .kernel_w = 3}, 14},
+      {"7x960", {.in_channels = 960, .kernel_h = 3, .kernel_w = 3}, 7},
       {"28x128k5", {.in_channels = 128, .kernel_h = 5, .kernel_w = 5}, 28},
   };
   for (const Isa isa : available_isas()) {
     const std::string end = std::string("/") + std::string(to_string(isa));
     for (const Gemm& g : gemms)
-      benchmark::RegisterBenchmark(fmt::format("qgemm/{}x{}x{}{}", g.m, g.n, g.k, end).c_str(), gemm, isa, g.m, g.n, g.k)->Unit(benchmark::kMicrosecond);
-    for (const Conv& c : convs) benchmark::RegisterBenchmark(("qconv/" + std::string(c.name) + end).c_str(), conv, isa, c.shape, c.image)->Unit(benchmark::kMicrosecond);
+      benchmark::RegisterBenchmark(fmt::format("qgemm/{}x{}x{}{}", g.m, g.n, g.k, end).c_str(), gemm, isa, g.m, g.n, g.k)
+          ->Unit(benchmark::kMicrosecond);
+    for (const Conv& c : convs)
+      benchmark::RegisterBenchmark(("qconv/" + std::string(c.name) + end).c_str(), conv, isa, c.shape, c.image)
+          ->Unit(benchmark::kMicrosecond);
     for (Conv c : depthwise) {
       c.shape.out_channels = c.shape.groups = c.shape.in_channels;
       c.shape.pad_top = c.shape.pad_left = c.shape.kernel_h / 2;
-      benchmark::RegisterBenchmark(("depthwise/" + std::string(c.name) + end).c_str(), conv, isa, c.shape, c.image)->Unit(benchmark::kMicrosecond);
+      benchmark::RegisterBenchmark(("depthwise/" + std::string(c.name) + end).c_str(), conv, isa, c.shape, c.image)
+          ->Unit(benchmark::kMicrosecond);
     }
     constexpr std::int64_t kN = 56 * 56 * 24;
     const auto a = std::make_shared<Values<std::uint8_t>>(kN);
@@ -154,7 +175,9 @@ void register_all() {
     benchmark::RegisterBenchmark(("qadd/75264" + end).c_str(), [=](benchmark::State& state) {
       const auto adder = make_adder(RequantizeLaw::kFloat32, AddKind::kAdd, 0.047F, 10, 0.032F, 12, 0.055F, 7);
       bytes(state, kN, [&] {
-        qadd(isa, *adder, {.a = a->data(), .ld_a = kN, .b = dst->data(), .ld_b = kN, .dst = dst->data(), .ld_dst = kN, .columns = kN, .grid = kGrid}, 0, 1);
+        qadd(isa, *adder,
+             {.a = a->data(), .ld_a = kN, .b = dst->data(), .ld_b = kN, .dst = dst->data(), .ld_dst = kN, .columns = kN, .grid = kGrid}, 0,
+             1);
       });
     })->Unit(benchmark::kMicrosecond);
     benchmark::RegisterBenchmark(("lut/75264" + end).c_str(), [=](benchmark::State& state) {
@@ -162,19 +185,40 @@ void register_all() {
     })->Unit(benchmark::kMicrosecond);
     benchmark::RegisterBenchmark(("quantize_nchw/3x224x224" + end).c_str(), [=](benchmark::State& state) {
       std::vector<std::uint8_t> out(3 * 224 * 224);
-      bytes(state, 3 * 224 * 224, [&] { quantize_nchw_to_nhwc(isa, {.scale = 0.018F, .zero_point = 114}, real->data(), 3, 224 * 224, out.data(), 3, 0, 224 * 224); });
+      bytes(state, 3 * 224 * 224, [&] {
+        quantize_nchw_to_nhwc(isa, {.scale = 0.018F, .zero_point = 114}, real->data(), 3, 224 * 224, out.data(), 3, 0, 224 * 224);
+      });
     })->Unit(benchmark::kMicrosecond);
     benchmark::RegisterBenchmark(("global_average/7x7x1280" + end).c_str(), [=](benchmark::State& state) {
       std::vector<std::uint8_t> out(1280);
       const float multiplier = 0.02F;
       const RequantizeTable table(std::span<const float>(&multiplier, 1), 49, kGrid);
-      const PoolCall call{.src = a->data(), .ld_src = 1280, .dst = out.data(), .ld_dst = 1280, .in_h = 7, .in_w = 7, .channels = 1280, .kernel_h = 7, .kernel_w = 7};
+      const PoolCall call{.src = a->data(),
+                          .ld_src = 1280,
+                          .dst = out.data(),
+                          .ld_dst = 1280,
+                          .in_h = 7,
+                          .in_w = 7,
+                          .channels = 1280,
+                          .kernel_h = 7,
+                          .kernel_w = 7};
       bytes(state, 49 * 1280, [&] { qpool_average(isa, call, 0, PadCount::kExclude, table.view(), 0, 1); });
     })->Unit(benchmark::kMicrosecond);
     benchmark::RegisterBenchmark(("max_pool3s2/56x24" + end).c_str(), [=](benchmark::State& state) {
       std::vector<std::uint8_t> out(28 * 28 * 24);
-      const PoolCall call{.src = a->data(), .ld_src = 24, .dst = out.data(), .ld_dst = 24, .in_h = 56, .in_w = 56, .out_h = 27, .out_w = 27, .channels = 24,
-                          .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2};
+      const PoolCall call{.src = a->data(),
+                          .ld_src = 24,
+                          .dst = out.data(),
+                          .ld_dst = 24,
+                          .in_h = 56,
+                          .in_w = 56,
+                          .out_h = 27,
+                          .out_w = 27,
+                          .channels = 24,
+                          .kernel_h = 3,
+                          .kernel_w = 3,
+                          .stride_h = 2,
+                          .stride_w = 2};
       bytes(state, kN, [&] { qpool_max(isa, call, 0, 255, 0, 27); });
     })->Unit(benchmark::kMicrosecond);
   }

@@ -8,7 +8,9 @@ std::int64_t peak_avx2(std::int64_t rounds);
 std::int64_t peak_avx2(std::int64_t rounds) {
   __m256i x = _mm256_set1_epi8(1);
   const __m256i y = _mm256_set1_epi8(2);
-  __m256i c0 = _mm256_setzero_si256(), c1 = _mm256_setzero_si256(), c2 = _mm256_setzero_si256(), c3 = _mm256_setzero_si256(), c4 = _mm256_setzero_si256(), c5 = _mm256_setzero_si256(), c6 = _mm256_setzero_si256(), c7 = _mm256_setzero_si256(), c8 = _mm256_setzero_si256(), c9 = _mm256_setzero_si256(), c10 = _mm256_setzero_si256(), c11 = _mm256_setzero_si256();
+  __m256i c0 = _mm256_setzero_si256(), c1 = _mm256_setzero_si256(), c2 = _mm256_setzero_si256(), c3 = _mm256_setzero_si256(),
+          c4 = _mm256_setzero_si256(), c5 = _mm256_setzero_si256(), c6 = _mm256_setzero_si256(), c7 = _mm256_setzero_si256(),
+          c8 = _mm256_setzero_si256(), c9 = _mm256_setzero_si256(), c10 = _mm256_setzero_si256(), c11 = _mm256_setzero_si256();
   for (std::int64_t i = 0; i < rounds; ++i) {
     c0 = _mm256_add_epi32(c0, _mm256_madd_epi16(x, y));
     __asm__("" : "+x"(x));  // else every product is the same one

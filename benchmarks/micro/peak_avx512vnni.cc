@@ -7,7 +7,12 @@ std::int64_t peak_avx512vnni(std::int64_t rounds);
 // Enough chains to hide the latency; the empty statements keep the compiler from adding the rounds up.
 std::int64_t peak_avx512vnni(std::int64_t rounds) {
   const __m512i x = _mm512_set1_epi8(1), y = _mm512_set1_epi8(2);
-  __m512i c0 = _mm512_setzero_si512(), c1 = _mm512_setzero_si512(), c2 = _mm512_setzero_si512(), c3 = _mm512_setzero_si512(), c4 = _mm512_setzero_si512(), c5 = _mm512_setzero_si512(), c6 = _mm512_setzero_si512(), c7 = _mm512_setzero_si512(), c8 = _mm512_setzero_si512(), c9 = _mm512_setzero_si512(), c10 = _mm512_setzero_si512(), c11 = _mm512_setzero_si512(), c12 = _mm512_setzero_si512(), c13 = _mm512_setzero_si512(), c14 = _mm512_setzero_si512(), c15 = _mm512_setzero_si512(), c16 = _mm512_setzero_si512(), c17 = _mm512_setzero_si512(), c18 = _mm512_setzero_si512(), c19 = _mm512_setzero_si512(), c20 = _mm512_setzero_si512(), c21 = _mm512_setzero_si512(), c22 = _mm512_setzero_si512(), c23 = _mm512_setzero_si512();
+  __m512i c0 = _mm512_setzero_si512(), c1 = _mm512_setzero_si512(), c2 = _mm512_setzero_si512(), c3 = _mm512_setzero_si512(),
+          c4 = _mm512_setzero_si512(), c5 = _mm512_setzero_si512(), c6 = _mm512_setzero_si512(), c7 = _mm512_setzero_si512(),
+          c8 = _mm512_setzero_si512(), c9 = _mm512_setzero_si512(), c10 = _mm512_setzero_si512(), c11 = _mm512_setzero_si512(),
+          c12 = _mm512_setzero_si512(), c13 = _mm512_setzero_si512(), c14 = _mm512_setzero_si512(), c15 = _mm512_setzero_si512(),
+          c16 = _mm512_setzero_si512(), c17 = _mm512_setzero_si512(), c18 = _mm512_setzero_si512(), c19 = _mm512_setzero_si512(),
+          c20 = _mm512_setzero_si512(), c21 = _mm512_setzero_si512(), c22 = _mm512_setzero_si512(), c23 = _mm512_setzero_si512();
   for (std::int64_t i = 0; i < rounds; ++i) {
     c0 = _mm512_dpbusd_epi32(c0, x, y);
     c1 = _mm512_dpbusd_epi32(c1, x, y);

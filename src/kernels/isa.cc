@@ -31,7 +31,8 @@ Features detect() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (f.avx2 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) f.avxvnni = (eax & (1U << 4)) != 0;
   f.avx512vnni = f.avx2 && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-                 __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512vnni") != 0;
+                 __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+                 __builtin_cpu_supports("avx512vnni") != 0;
   f.vbmi = f.avx512vnni && __builtin_cpu_supports("avx512vbmi") != 0;
 #endif
   return f;
@@ -128,7 +129,8 @@ std::string best_kernel_name(std::string_view family, std::string_view types, Is
 std::vector<KernelRow> list_kernels() {
   std::vector<KernelRow> rows;
   for (const ListRow& row : kList)
-    rows.push_back({kernel_name(row.family, row.types, row.mr, row.nr, row.kr, row.isa), std::string(row.family), row.isa, isa_available(row.isa)});
+    rows.push_back(
+        {kernel_name(row.family, row.types, row.mr, row.nr, row.kr, row.isa), std::string(row.family), row.isa, isa_available(row.isa)});
   return rows;
 }
 

@@ -20,7 +20,8 @@ std::vector<Isa> available_isas();  // from the reference up
 Isa best_isa();
 bool has_vbmi();
 
-// One kernel: what `nibble list kernels` shows. name is <family>_<src><wei><acc>_<mr>x<nr>c<kr>_<isa> for matrix kernels, <family>_<types>_<isa> for others.
+// One kernel: what `nibble list kernels` shows. name is <family>_<src><wei><acc>_<mr>x<nr>c<kr>_<isa> for matrix kernels,
+// <family>_<types>_<isa> for others.
 struct KernelRow {
   std::string name;
   std::string family;

@@ -9,15 +9,16 @@ namespace nibble::kernels {
 
 namespace {
 
-void transpose_plain(const std::uint8_t* src, std::int64_t ld_src, std::uint8_t* dst, std::int64_t ld_dst, std::int64_t rows, std::int64_t columns) {
+void transpose_plain(const std::uint8_t* src, std::int64_t ld_src, std::uint8_t* dst, std::int64_t ld_dst, std::int64_t rows,
+                     std::int64_t columns) {
   for (std::int64_t c = 0; c < columns; ++c)
     for (std::int64_t r = 0; r < rows; ++r) dst[c * ld_dst + r] = src[r * ld_src + c];
 }
 
 }  // namespace
 
-void transpose_u8([[maybe_unused]] Isa isa, const std::uint8_t* src, std::int64_t ld_src, std::uint8_t* dst, std::int64_t ld_dst, std::int64_t rows,
-                  std::int64_t columns) {
+void transpose_u8([[maybe_unused]] Isa isa, const std::uint8_t* src, std::int64_t ld_src, std::uint8_t* dst, std::int64_t ld_dst,
+                  std::int64_t rows, std::int64_t columns) {
 #if defined(NIBBLE_KERNELS_X86)
   if (isa == Isa::kAvx512Vnni && has_vbmi() && rows == 3 && ld_dst == 3) {
     std::int64_t c = 0;
@@ -73,7 +74,8 @@ void pad_nhwc(const PadCall& call, std::int64_t row_begin, std::int64_t row_end)
       std::uint8_t* dst = call.dst + (row * call.out_w + ow) * call.ld_dst;
       if (ih >= 0 && ih < call.in_h && iw >= 0 && iw < call.in_w)
         std::memcpy(dst, call.src + ((b * call.in_h + ih) * call.in_w + iw) * call.ld_src, bytes);
-      else std::memset(dst, call.value, bytes);
+      else
+        std::memset(dst, call.value, bytes);
     }
   }
 }
@@ -83,7 +85,8 @@ void resize_nearest_nhwc(const ResizeCall& call, std::int64_t row_begin, std::in
     const std::int64_t b = row / call.out_h;
     const std::uint8_t* line = call.src + (b * call.in_h + call.index_h[row % call.out_h]) * call.in_w * call.ld_src;
     for (std::int64_t ow = 0; ow < call.out_w; ++ow)
-      std::memcpy(call.dst + (row * call.out_w + ow) * call.ld_dst, line + call.index_w[ow] * call.ld_src, static_cast<std::size_t>(call.channels));
+      std::memcpy(call.dst + (row * call.out_w + ow) * call.ld_dst, line + call.index_w[ow] * call.ld_src,
+                  static_cast<std::size_t>(call.channels));
   }
 }
 

@@ -9,7 +9,7 @@ void transpose_16x16_avx2(const std::uint8_t* src, std::int64_t ld_src, std::uin
   __m128i a[16], b[16];
 #pragma GCC unroll 16
   for (int i = 0; i < 16; ++i) a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(src + i * ld_src));
-  // Each round interleaves row i with row i + 8; after four of them rows are columns.
+    // Each round interleaves row i with row i + 8; after four of them rows are columns.
 #pragma GCC unroll 2
   for (int round = 0; round < 2; ++round) {
 #pragma GCC unroll 8

@@ -5,7 +5,8 @@
 namespace nibble::kernels {
 namespace {
 
-// Byte j of the 192: plane j % 3, pixel j / 3. pair: index into planes 0 and 1 (64 more for plane 1); third: into plane 2; from_third: where.
+// Byte j of the 192: plane j % 3, pixel j / 3. pair: index into planes 0 and 1 (64 more for plane 1); third: into plane 2; from_third:
+// where.
 struct Tables {
   alignas(64) std::uint8_t pair[3][64];
   alignas(64) std::uint8_t third[3][64];

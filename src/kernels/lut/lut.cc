@@ -17,8 +17,6 @@ void lut([[maybe_unused]] Isa isa, const std::uint8_t* table, const std::uint8_t
   lut_reference(table, src, dst, n);
 }
 
-std::string lut_kernel_name(Isa isa) {
-  return best_kernel_name("lut", "u8u8", isa == Isa::kAvx512Vnni && !has_vbmi() ? Isa::kAvx2 : isa);
-}
+std::string lut_kernel_name(Isa isa) { return best_kernel_name("lut", "u8u8", isa == Isa::kAvx512Vnni && !has_vbmi() ? Isa::kAvx2 : isa); }
 
 }  // namespace nibble::kernels

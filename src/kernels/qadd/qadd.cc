@@ -70,8 +70,8 @@ void rows(RowFn kernel, BinaryRow row, const BinaryCall& call, std::int64_t row_
   row.zero_point = call.grid.zero_point;
   row.qmin = static_cast<std::int32_t>(call.grid.qmin);
   row.qmax = static_cast<std::int32_t>(call.grid.qmax);
-  const bool dense = call.ld_a == call.columns && call.ld_dst == call.columns && (call.broadcast == BroadcastB::kScalar || call.ld_b == call.columns) &&
-                     call.broadcast != BroadcastB::kChannel;
+  const bool dense = call.ld_a == call.columns && call.ld_dst == call.columns &&
+                     (call.broadcast == BroadcastB::kScalar || call.ld_b == call.columns) && call.broadcast != BroadcastB::kChannel;
   if (dense) {  // one long row
     row.a = call.a + row_begin * call.ld_a;
     row.b = call.broadcast == BroadcastB::kNone ? call.b + row_begin * call.ld_b : call.b;

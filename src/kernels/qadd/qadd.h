@@ -1,6 +1,7 @@
 // Element-wise addition, subtraction and multiplication of 8-bit integers. The law is numeric/requantize.h (Adder, multiply_elements).
 //
-// Tensors are stored as uint8; stored = original + offset (offset 128 for an int8 tensor, else 0; no other). The formulas see the original integers:
+// Tensors are stored as uint8; stored = original + offset (offset 128 for an int8 tensor, else 0; no other). The formulas see the original
+// integers:
 //   qadd: q = adder(a, b, grid);  qmul: q = multiply_elements(a, za, b, zb, requantizer, grid);  stored = q + dst_offset
 #pragma once
 

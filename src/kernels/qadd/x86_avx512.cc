@@ -1,10 +1,9 @@
-// 64 elements a step: bytes to the original integers (an int8 tensor, stored with 128 added, is read as int8 after a flip of the top bit), to floats and
-// back. Masks keep the tail inside of the rows.
-#include "kernels/qadd/kernels.h"
-
+// 64 elements a step: bytes to the original integers (an int8 tensor, stored with 128 added, is read as int8 after a flip of the top bit),
+// to floats and back. Masks keep the tail inside of the rows.
 #include <immintrin.h>
 
-#define NIBBLE_INLINE inline __attribute__((always_inline))
+#include "kernels/qadd/kernels.h"
+#include "kernels/x86_inline.h"
 
 namespace nibble::kernels {
 namespace {
@@ -19,8 +18,8 @@ NIBBLE_INLINE __m512i part(__m512i bytes, int i) {
   return kSigned ? _mm512_cvtepi8_epi32(b) : _mm512_cvtepu8_epi32(b);
 }
 
-// The loop: law(a, b) gets sixteen original integers each and gives rounded integers that are at most 2^31 - 1; they are narrowed with saturation, the
-// offset of dst is added, and the bytes clamped.
+// The loop: law(a, b) gets sixteen original integers each and gives rounded integers that are at most 2^31 - 1; they are narrowed with
+// saturation, the offset of dst is added, and the bytes clamped.
 template <bool kSignedA, bool kSignedB, typename Law>
 NIBBLE_INLINE void loop(const BinaryRow& row, Law law) {
   const __m512i flip_a = _mm512_set1_epi8(kSignedA ? -128 : 0), flip_b = _mm512_set1_epi8(kSignedB ? -128 : 0);
@@ -48,10 +47,14 @@ NIBBLE_INLINE void loop(const BinaryRow& row, Law law) {
 
 template <typename Law>
 NIBBLE_INLINE void for_each(const BinaryRow& row, Law law) {
-  if (row.offset_a == 0 && row.offset_b == 0) loop<false, false>(row, law);
-  else if (row.offset_a == 0) loop<false, true>(row, law);
-  else if (row.offset_b == 0) loop<true, false>(row, law);
-  else loop<true, true>(row, law);
+  if (row.offset_a == 0 && row.offset_b == 0)
+    loop<false, false>(row, law);
+  else if (row.offset_a == 0)
+    loop<false, true>(row, law);
+  else if (row.offset_b == 0)
+    loop<true, false>(row, law);
+  else
+    loop<true, true>(row, law);
 }
 
 // Rounded; the conversion would wrap around above 2^31, hence the minimum (any bound beyond the grid will do). Below, it saturates.
@@ -61,9 +64,10 @@ NIBBLE_INLINE __m512i to_int(__m512 v) { return _mm512_cvtps_epi32(_mm512_min_ps
 
 void qadd_float32_avx512(const BinaryRow& row) {
   const __m512 ra = _mm512_set1_ps(row.ra), rb = _mm512_set1_ps(row.rb), f = _mm512_set1_ps(row.f);
-  for_each(row, [&](__m512i a, __m512i b) __attribute__((always_inline)) {
-    return to_int(_mm512_fmadd_ps(_mm512_cvtepi32_ps(a), ra, _mm512_fmadd_ps(_mm512_cvtepi32_ps(b), rb, f)));
-  });
+  for_each(
+      row, [&](__m512i a, __m512i b) __attribute__((always_inline)) {
+        return to_int(_mm512_fmadd_ps(_mm512_cvtepi32_ps(a), ra, _mm512_fmadd_ps(_mm512_cvtepi32_ps(b), rb, f)));
+      });
 }
 
 void qadd_fixed_point_avx512(const BinaryRow& row) {
@@ -71,19 +75,22 @@ void qadd_fixed_point_avx512(const BinaryRow& row) {
   const __m512i ma = _mm512_set1_epi32(row.ma), mb = _mm512_set1_epi32(row.mb), half = _mm512_set1_epi32(1 << (row.shift - 1));
   const __m512i zero_point = _mm512_set1_epi32(row.zero_point);
   const __m128i shift = _mm_cvtsi32_si128(row.shift);
-  for_each(row, [&](__m512i a, __m512i b) __attribute__((always_inline)) {
-    const __m512i sum = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_sub_epi32(a, za), ma), _mm512_mullo_epi32(_mm512_sub_epi32(b, zb), mb));
-    return _mm512_add_epi32(_mm512_sra_epi32(_mm512_add_epi32(sum, half), shift), zero_point);
-  });
+  for_each(
+      row, [&](__m512i a, __m512i b) __attribute__((always_inline)) {
+        const __m512i sum =
+            _mm512_add_epi32(_mm512_mullo_epi32(_mm512_sub_epi32(a, za), ma), _mm512_mullo_epi32(_mm512_sub_epi32(b, zb), mb));
+        return _mm512_add_epi32(_mm512_sra_epi32(_mm512_add_epi32(sum, half), shift), zero_point);
+      });
 }
 
 void qmul_float32_avx512(const BinaryRow& row) {
   const __m512i za = _mm512_set1_epi32(row.za), zb = _mm512_set1_epi32(row.zb);
   const __m512 r = _mm512_set1_ps(row.ra), f = _mm512_set1_ps(row.f);
-  for_each(row, [&](__m512i a, __m512i b) __attribute__((always_inline)) {
-    const __m512i p = _mm512_mullo_epi32(_mm512_sub_epi32(a, za), _mm512_sub_epi32(b, zb));
-    return to_int(_mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(p), r), f));
-  });
+  for_each(
+      row, [&](__m512i a, __m512i b) __attribute__((always_inline)) {
+        const __m512i p = _mm512_mullo_epi32(_mm512_sub_epi32(a, za), _mm512_sub_epi32(b, zb));
+        return to_int(_mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(p), r), f));
+      });
 }
 
 }  // namespace nibble::kernels

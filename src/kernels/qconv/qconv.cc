@@ -44,13 +44,12 @@ struct PixelRun {
 
 class Pointers {
  public:
-  Pointers(const PackedConv& conv, const ConvCall& call, const std::uint8_t** table, const std::uint8_t* zeros, std::uint8_t* copies, std::uint8_t zx)
+  Pointers(const PackedConv& conv, const ConvCall& call, const std::uint8_t** table, const std::uint8_t* zeros, std::uint8_t* copies,
+           std::uint8_t zx)
       : conv_(conv), call_(call), s_(conv.shape), table_(table), zeros_(zeros), copies_(copies), zx_(zx) {}
 
   // True if a pointer leads into the last bytes of src, so that nothing past its run may be read.
-  bool fill(const PixelRun& run, std::int64_t group_offset) {
-    return conv_.merged_taps ? fill_merged(run) : fill_taps(run, group_offset);
-  }
+  bool fill(const PixelRun& run, std::int64_t group_offset) { return conv_.merged_taps ? fill_merged(run) : fill_taps(run, group_offset); }
 
  private:
   bool fill_taps(const PixelRun& run, std::int64_t group_offset) {
@@ -159,8 +158,13 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
 
   if (is_gemm(s) && call.in_h == call.out_h && call.in_w == call.out_w) {
     const PackedGemm& weights = conv.groups[0];
-    GemmCall gemm{.src = call.src, .ld_src = call.ld_src, .dst = call.dst, .ld_dst = call.ld_dst, .rows = call.batch * call.out_h * call.out_w,
-                  .dst_type = call.dst_type, .requantize = call.requantize};
+    GemmCall gemm{.src = call.src,
+                  .ld_src = call.ld_src,
+                  .dst = call.dst,
+                  .ld_dst = call.ld_dst,
+                  .rows = call.batch * call.out_h * call.out_w,
+                  .dst_type = call.dst_type,
+                  .requantize = call.requantize};
     if (call.dynamic_zero_point) {
       fold_bias(weights, zx, bias);
       gemm.bias = bias;
@@ -212,8 +216,10 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
       // Past a run lies the next pixel or row, but in the last row of the last image there may be nothing.
       block.may_read_past = !at_end;
       const std::int64_t offset = first * call.ld_dst + g * group_out;
-      if (call.dst_type == DstType::kInt32) block.acc = static_cast<std::int32_t*>(call.dst) + offset;
-      else block.dst = static_cast<std::uint8_t*>(call.dst) + offset;
+      if (call.dst_type == DstType::kInt32)
+        block.acc = static_cast<std::int32_t*>(call.dst) + offset;
+      else
+        block.dst = static_cast<std::uint8_t*>(call.dst) + offset;
       run_row_block(weights, block, rows, 0, gemm_panels(weights));
     }
   }

@@ -1,10 +1,10 @@
 // Convolution of 8-bit integers in NHWC, 1-D (height 1) and 2-D, any groups, strides, dilations and padding.
 //
-//   acc[b, oh, ow, o] = bias[o] + sum over kh, kw, i of (src[b, oh sh + kh dh - pt, ow sw + kw dw - pl, g I/G + i] - zx) (wei[o, i, kh, kw] - zw[o])
-//   dst = requantize(acc, channel o), or acc itself as int32; outside of the image src is zx.
+//   acc[b, oh, ow, o] = bias[o] + sum over kh, kw, i of (src[b, oh sh + kh dh - pt, ow sw + kw dw - pl, g I/G + i] - zx) (wei[o, i, kh, kw]
+//   - zw[o]) dst = requantize(acc, channel o), or acc itself as int32; outside of the image src is zx.
 //
-// Implicit GEMM: for each block of output pixels a table of pointers, one a pixel and tap, feeds qgemm's tiles; padding points to a row of zx.
-// 1x1 with stride 1 is qgemm itself. A first layer with few channels takes a whole row of taps (KW C bytes) as one run.
+// Implicit GEMM: for each block of output pixels a table of pointers, one a pixel and tap, feeds qgemm's tiles; padding points to a row of
+// zx. 1x1 with stride 1 is qgemm itself. A first layer with few channels takes a whole row of taps (KW C bytes) as one run.
 #pragma once
 
 #include <cstdint>
@@ -41,12 +41,12 @@ struct ConvWeights {
 struct PackedConv {
   Isa isa = Isa::kReference;
   ConvShape shape;
-  std::vector<PackedGemm> groups;    // K is taps x run (each run padded to 4 bytes)
-  std::int64_t taps = 0;             // entries of the pointer table a pixel
-  std::int64_t run = 0;              // bytes behind each pointer
-  bool merged_taps = false;          // a tap is a row of KW C bytes
+  std::vector<PackedGemm> groups;  // K is taps x run (each run padded to 4 bytes)
+  std::int64_t taps = 0;           // entries of the pointer table a pixel
+  std::int64_t run = 0;            // bytes behind each pointer
+  bool merged_taps = false;        // a tap is a row of KW C bytes
   std::int32_t src_zero_point = 0;
-  std::vector<std::int8_t> plain;    // reference: [O, C/G, KH, KW]
+  std::vector<std::int8_t> plain;  // reference: [O, C/G, KH, KW]
   std::int64_t bytes = 0;
 };
 
@@ -59,8 +59,8 @@ struct ConvCall {
   std::int64_t ld_dst = 0;
   std::int64_t batch = 1, in_h = 1, in_w = 1, out_h = 1, out_w = 1;
   DstType dst_type = DstType::kUint8;
-  Requantize requantize;               // one entry an output channel, with slack
-  bool dynamic_zero_point = false;     // src_zero_point below holds instead of the packed one: the bias is folded again into scratch
+  Requantize requantize;            // one entry an output channel, with slack
+  bool dynamic_zero_point = false;  // src_zero_point below holds instead of the packed one: the bias is folded again into scratch
   std::int32_t src_zero_point = 0;
 };
 

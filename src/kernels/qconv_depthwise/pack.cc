@@ -1,6 +1,7 @@
-// Packing for the row kernels. A block of `width` channels holds, for each column kw, each group of four rows and each quarter j of the lanes'
-// sixteen channels, one vector: lane l, channel 16 l + 4 j + c, tap t. That is the order in which unpacking four rows of bytes leaves them.
-// int8: [kw][group][4 j][width/16 l][4 c][4 t]; AVX2, int16: [kw][group][4 j][2 h][width/16 l][4 c][2], h = t % 2 (see qgemm/pack.cc).
+// Packing for the row kernels. A block of `width` channels holds, for each column kw, each group of four rows and each quarter j of the
+// lanes' sixteen channels, one vector: lane l, channel 16 l + 4 j + c, tap t. That is the order in which unpacking four rows of bytes
+// leaves them. int8: [kw][group][4 j][width/16 l][4 c][4 t]; AVX2, int16: [kw][group][4 j][2 h][width/16 l][4 c][2], h = t % 2 (see
+// qgemm/pack.cc).
 
 #include <algorithm>
 #include <cstring>
@@ -16,7 +17,8 @@ std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to 
 }  // namespace
 
 PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& w, Isa isa) {
-  PackedDepthwise conv{.isa = isa, .shape = shape, .row_groups = (shape.kernel_h + 3) / 4, .blocks = {}, .src_zero_point = w.src_zero_point, .memory = {}};
+  PackedDepthwise conv{
+      .isa = isa, .shape = shape, .row_groups = (shape.kernel_h + 3) / 4, .blocks = {}, .src_zero_point = w.src_zero_point, .memory = {}};
   const std::int64_t channels = shape.in_channels;
   const std::int64_t taps = shape.kernel_h * shape.kernel_w;
   const std::int64_t padded = round_up(channels + kChannelSlack, 16);
@@ -44,8 +46,10 @@ PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& w, Isa
           const std::int64_t lanes = block.width / 16;
           const std::int64_t l = channel / 16, j = channel % 16 / 4, c = channel % 4, t = kh % 4;
           const std::int64_t vector = (kw * conv.row_groups + kh / 4) * 4 + j;
-          if (element == 1) reinterpret_cast<std::int8_t*>(out)[((vector * lanes + l) * 4 + c) * 4 + t] = value;
-          else reinterpret_cast<std::int16_t*>(out)[(((vector * 2 + t % 2) * lanes + l) * 4 + c) * 2 + t / 2] = value;
+          if (element == 1)
+            reinterpret_cast<std::int8_t*>(out)[((vector * lanes + l) * 4 + c) * 4 + t] = value;
+          else
+            reinterpret_cast<std::int16_t*>(out)[(((vector * 2 + t % 2) * lanes + l) * 4 + c) * 2 + t / 2] = value;
         }
     out += block.width * per_channel;
   }

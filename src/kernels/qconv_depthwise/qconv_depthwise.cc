@@ -45,10 +45,12 @@ Requantize from_channel(Requantize r, std::int64_t channel) {
 std::int64_t depthwise_scratch_bytes(const PackedDepthwise& conv, std::int64_t /*in_w*/, std::int64_t /*out_w*/) {
   if (conv.blocks.empty()) return 0;
   const std::int64_t rows = conv.row_groups * 4;
-  return bias_bytes(conv) + constants(conv) * static_cast<std::int64_t>(sizeof(std::int32_t) + sizeof(float)) + round_up(rows * static_cast<std::int64_t>(2 * sizeof(void*) + sizeof(std::int64_t)), 64);
+  return bias_bytes(conv) + constants(conv) * static_cast<std::int64_t>(sizeof(std::int32_t) + sizeof(float)) +
+         round_up(rows * static_cast<std::int64_t>(2 * sizeof(void*) + sizeof(std::int64_t)), 64);
 }
 
-void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int64_t row_begin, std::int64_t row_end, std::span<std::byte> scratch) {
+void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int64_t row_begin, std::int64_t row_end,
+                     std::span<std::byte> scratch) {
   if (conv.blocks.empty()) {
     depthwise_reference(conv, call, row_begin, row_end);
     return;
@@ -76,8 +78,19 @@ void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int
   alignas(64) std::array<std::uint8_t, 64> zeros;
   zeros.fill(static_cast<std::uint8_t>(zx));
 
-  DepthwiseRow row{.rows = block_rows, .steps = steps, .zeros = zeros.data(), .row_groups = conv.row_groups, .kernel_h = s.kernel_h, .kernel_w = s.kernel_w,
-                   .stride_w = s.stride_w, .dilation_w = s.dilation_w, .pad_left = s.pad_left, .in_w = call.in_w, .out_w = call.out_w, .requantize = {}, .ld_dst = call.ld_dst};
+  DepthwiseRow row{.rows = block_rows,
+                   .steps = steps,
+                   .zeros = zeros.data(),
+                   .row_groups = conv.row_groups,
+                   .kernel_h = s.kernel_h,
+                   .kernel_w = s.kernel_w,
+                   .stride_w = s.stride_w,
+                   .dilation_w = s.dilation_w,
+                   .pad_left = s.pad_left,
+                   .in_w = call.in_w,
+                   .out_w = call.out_w,
+                   .requantize = {},
+                   .ld_dst = call.ld_dst};
   for (std::int64_t r = row_begin; r < row_end; ++r) {
     const std::int64_t oh = r % call.out_h;
     const std::int64_t b = r / call.out_h;
@@ -97,8 +110,10 @@ void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int
       row.zero_points = conv.zero_points == nullptr ? nullptr : conv.zero_points + block.first;
       row.requantize = from_channel(call.requantize, block.first);
       const std::int64_t offset = r * call.out_w * call.ld_dst + block.first;
-      if (call.dst_type == DstType::kInt32) row.acc = static_cast<std::int32_t*>(call.dst) + offset;
-      else row.dst = static_cast<std::uint8_t*>(call.dst) + offset;
+      if (call.dst_type == DstType::kInt32)
+        row.acc = static_cast<std::int32_t*>(call.dst) + offset;
+      else
+        row.dst = static_cast<std::uint8_t*>(call.dst) + offset;
       depthwise_row_fn(conv.isa, block.width)(row);
     }
   }
@@ -106,7 +121,8 @@ void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int
 
 std::string depthwise_kernel_name(const PackedDepthwise& conv) {
   if (conv.blocks.empty()) return kernel_name("qconv_depthwise", "u8s8s32", 1, 1, 1, Isa::kReference);
-  return kernel_name("qconv_depthwise", "u8s8s32", conv.isa == Isa::kAvx512Vnni ? 4 : 2, static_cast<int>(conv.blocks.front().width), conv.isa == Isa::kAvx2 ? 2 : 4, conv.isa);
+  return kernel_name("qconv_depthwise", "u8s8s32", conv.isa == Isa::kAvx512Vnni ? 4 : 2, static_cast<int>(conv.blocks.front().width),
+                     conv.isa == Isa::kAvx2 ? 2 : 4, conv.isa);
 }
 
 }  // namespace nibble::kernels

@@ -3,8 +3,8 @@
 //   acc[b, oh, ow, c] = bias[c] + sum over kh, kw of (src[b, oh sh + kh dh - pt, ow sw + kw dw - pl, c] - zx) (wei[c, 0, kh, kw] - zw[c])
 //   dst = requantize(acc, channel c); outside of the image src is zx.
 //
-// Packed for the vector kernels: channels in blocks, for each column kw of taps groups of four rows kh, so that one dot-product instruction sums four
-// taps of a channel; neighbouring outputs of a row share the interleaved columns.
+// Packed for the vector kernels: channels in blocks, for each column kw of taps groups of four rows kh, so that one dot-product instruction
+// sums four taps of a channel; neighbouring outputs of a row share the interleaved columns.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,7 @@ namespace nibble::kernels {
 // Packed weights; copies share the memory. requantize's arrays stay in channel order.
 struct PackedDepthwise {
   Isa isa = Isa::kReference;
-  ConvShape shape;  // in_channels == out_channels == groups
+  ConvShape shape;              // in_channels == out_channels == groups
   std::int64_t row_groups = 0;  // ceil(KH / 4)
   struct Block {
     std::int64_t first = 0, width = 0;  // channels
@@ -41,7 +41,8 @@ PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& weight
 
 std::int64_t depthwise_scratch_bytes(const PackedDepthwise& conv, std::int64_t in_w, std::int64_t out_w);
 // Output rows [row_begin, row_end) of batch x out_h. Rows are independent: any split gives the same bits.
-void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int64_t row_begin, std::int64_t row_end, std::span<std::byte> scratch);
+void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int64_t row_begin, std::int64_t row_end,
+                     std::span<std::byte> scratch);
 
 std::string depthwise_kernel_name(const PackedDepthwise& conv);
 

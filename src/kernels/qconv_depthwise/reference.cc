@@ -22,8 +22,10 @@ void depthwise_reference(const PackedDepthwise& conv, const ConvCall& call, std:
           }
         const auto acc32 = static_cast<std::int32_t>(acc);
         const std::int64_t at = (row * call.out_w + ow) * call.ld_dst + c;
-        if (call.dst_type == DstType::kInt32) static_cast<std::int32_t*>(call.dst)[at] = acc32;
-        else static_cast<std::uint8_t*>(call.dst)[at] = requantize_one(call.requantize, acc32, c);
+        if (call.dst_type == DstType::kInt32)
+          static_cast<std::int32_t*>(call.dst)[at] = acc32;
+        else
+          static_cast<std::uint8_t*>(call.dst)[at] = requantize_one(call.requantize, acc32, c);
       }
   }
 }

@@ -1,6 +1,5 @@
-#include "kernels/requantize/x86_avx512.h"
-
 #include "kernels/qconv_depthwise/x86_ymm.h"
+#include "kernels/requantize/x86_avx512.h"
 
 namespace nibble::kernels {
 namespace {
@@ -52,8 +51,10 @@ struct Z {
     T v[4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) {
-      if constexpr (kPlain) v[j] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc[j]), _mm512_castsi512_ps(multiplier[j])));
-      else v[j] = scale_float32(acc[j], _mm512_castsi512_ps(multiplier[j]), hi);
+      if constexpr (kPlain)
+        v[j] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc[j]), _mm512_castsi512_ps(multiplier[j])));
+      else
+        v[j] = scale_float32(acc[j], _mm512_castsi512_ps(multiplier[j]), hi);
     }
     const T zero_point = _mm512_set1_epi16(static_cast<short>(r.zero_point));
     const T low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);

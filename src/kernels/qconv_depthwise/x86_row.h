@@ -1,17 +1,19 @@
 // The row kernels, for any vector width; for the ISA files alone, internal linkage.
 //
-// A column of taps (up to four rows of one input pixel, all channels of the block) is interleaved once so that the four taps of a channel are
-// neighbours, and then feeds every output of the tile that it belongs to: a tile of T outputs with KW columns and stride S needs (T - 1) S + KW columns
-// instead of T KW. Interleaving by the unpack instructions leaves channel 16 l + 4 j + c of lane l in vector j, and narrowing the four vectors
-// undoes just that.
+// A column of taps (up to four rows of one input pixel, all channels of the block) is interleaved once so that the four taps of a channel
+// are neighbours, and then feeds every output of the tile that it belongs to: a tile of T outputs with KW columns and stride S needs (T -
+// 1) S + KW columns instead of T KW. Interleaving by the unpack instructions leaves channel 16 l + 4 j + c of lane l in vector j, and
+// narrowing the four vectors undoes just that.
 //
 // V: a vector type's operations.
-//   T; kChannels; kPixels (2: a vector holds the block of two outputs); kWeiBytes (of one vector of weights); load(p, bytes to the second pixel);
-//   store; zip8_lo/hi, zip16_lo/hi; dot(acc, z, wei); from_channels(p, j): int32 p[16 l + 4 j + c]; in_order(p, j): vector j of p;
-//   store_lanes(buffer, j, v): the inverse of from_channels; finish(acc[4], multiplier[4], requantize): law float32; zero; sum; minus_product
+//   T; kChannels; kPixels (2: a vector holds the block of two outputs); kWeiBytes (of one vector of weights); load(p, bytes to the second
+//   pixel); store; zip8_lo/hi, zip16_lo/hi; dot(acc, z, wei); from_channels(p, j): int32 p[16 l + 4 j + c]; in_order(p, j): vector j of p;
+//   store_lanes(buffer, j, v): the inverse of from_channels; finish(acc[4], multiplier[4], requantize): law float32; zero; sum;
+//   minus_product
 #pragma once
 
 #include "kernels/qconv_depthwise/row.h"
+#include "kernels/x86_inline.h"
 
 namespace nibble::kernels {
 namespace {
@@ -32,8 +34,10 @@ NIBBLE_INLINE Column<V> zip(typename V::T r0, typename V::T r1, typename V::T r2
 template <typename V>
 __attribute__((noinline)) void finish_any(const DepthwiseRow& d, std::int64_t ow, const std::int32_t* buffer) {
   for (std::int64_t c = 0; c < V::kChannels; c += 16) {
-    if (d.acc != nullptr) __builtin_memcpy(d.acc + ow * d.ld_dst + c, buffer + c, 64);
-    else _mm_storeu_si128(reinterpret_cast<__m128i*>(d.dst + ow * d.ld_dst + c), V::requantize(buffer + c, d.requantize, c));
+    if (d.acc != nullptr)
+      __builtin_memcpy(d.acc + ow * d.ld_dst + c, buffer + c, 64);
+    else
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(d.dst + ow * d.ld_dst + c), V::requantize(buffer + c, d.requantize, c));
   }
 }
 
@@ -43,8 +47,10 @@ NIBBLE_INLINE void finish(const DepthwiseRow& d, std::int64_t ow, const typename
     typename V::T multiplier[4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; ++j) multiplier[j] = V::in_order(reinterpret_cast<const std::int32_t*>(d.multiplier), j);
-    if (d.requantize.plain) V::store(d.dst + ow * d.ld_dst, d.ld_dst, V::template finish<true>(acc, multiplier, d.requantize));
-    else V::store(d.dst + ow * d.ld_dst, d.ld_dst, V::template finish<false>(acc, multiplier, d.requantize));
+    if (d.requantize.plain)
+      V::store(d.dst + ow * d.ld_dst, d.ld_dst, V::template finish<true>(acc, multiplier, d.requantize));
+    else
+      V::store(d.dst + ow * d.ld_dst, d.ld_dst, V::template finish<false>(acc, multiplier, d.requantize));
     return;
   }
   alignas(64) std::int32_t buffer[V::kPixels * V::kChannels];
@@ -110,8 +116,10 @@ __attribute__((noinline)) void row_of_tiles(const DepthwiseRow& d) {
     }
     const std::int64_t ow = at + kTile <= d.out_w ? at : d.out_w - kTile;  // the last tile does some outputs again
     const std::int64_t ix = ow * S - d.pad_left;
-    if (ix >= 0 && ix + (kTile - 1) * S + KW <= d.in_w) tile<V, KW, S, T, true>(d, ow);
-    else tile<V, KW, S, T, false>(d, ow);
+    if (ix >= 0 && ix + (kTile - 1) * S + KW <= d.in_w)
+      tile<V, KW, S, T, true>(d, ow);
+    else
+      tile<V, KW, S, T, false>(d, ow);
     at = ow + kTile;
   }
 }

@@ -2,15 +2,16 @@
 //   Dot: kBytesPerByte (2 where weights are int16); dot(acc, z, wei) for both widths
 #pragma once
 
-#include "kernels/requantize/x86_avx2.h"
-
 #include "kernels/qconv_depthwise/x86_row.h"
+#include "kernels/requantize/x86_avx2.h"
 
 namespace nibble::kernels {
 namespace {
 
 // Bytes of a group of four rows that lie inside of the kernel, as weights of one.
-NIBBLE_INLINE int ones_of(std::int64_t rows) { return rows >= 4 ? 0x01010101 : rows == 3 ? 0x00010101 : rows == 2 ? 0x00000101 : 0x00000001; }
+NIBBLE_INLINE int ones_of(std::int64_t rows) {
+  return rows >= 4 ? 0x01010101 : rows == 3 ? 0x00010101 : rows == 2 ? 0x00000101 : 0x00000001;
+}
 
 NIBBLE_INLINE __m128i requantize_any(const std::int32_t* acc, const Requantize& r, std::int64_t c) {
   return narrow16(scale8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(acc)), r, c),
@@ -38,14 +39,17 @@ struct Y {
   }
   static NIBBLE_INLINE T minus_product(T acc, T a, T b) { return _mm256_sub_epi32(acc, _mm256_mullo_epi32(a, b)); }
   static NIBBLE_INLINE T from_channels(const std::int32_t* p, int j) {
-    return _mm256_set_m128i(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 + 4 * j)), _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 4 * j)));
+    return _mm256_set_m128i(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 + 4 * j)),
+                            _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 4 * j)));
   }
   static NIBBLE_INLINE T in_order(const std::int32_t* p, int j) { return _mm256_loadu_si256(reinterpret_cast<const T*>(p + 8 * j)); }
   static NIBBLE_INLINE void store_lanes(std::int32_t* p, int j, T v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 4 * j), _mm256_castsi256_si128(v));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 16 + 4 * j), _mm256_extracti128_si256(v, 1));
   }
-  static NIBBLE_INLINE __m128i requantize(const std::int32_t* acc, const Requantize& r, std::int64_t c) { return requantize_any(acc, r, c); }
+  static NIBBLE_INLINE __m128i requantize(const std::int32_t* acc, const Requantize& r, std::int64_t c) {
+    return requantize_any(acc, r, c);
+  }
   template <bool kPlain>
   static NIBBLE_INLINE T finish(const T (&acc)[4], const T (&multiplier)[4], const Requantize& r) {
     const __m256 hi = _mm256_set1_ps(static_cast<float>(r.qmax - r.zero_point));
@@ -82,13 +86,16 @@ struct X {
   static NIBBLE_INLINE T from_channels(const std::int32_t* p, int j) { return _mm_loadu_si128(reinterpret_cast<const T*>(p + 4 * j)); }
   static NIBBLE_INLINE T in_order(const std::int32_t* p, int j) { return from_channels(p, j); }
   static NIBBLE_INLINE void store_lanes(std::int32_t* p, int j, T v) { _mm_storeu_si128(reinterpret_cast<T*>(p + 4 * j), v); }
-  static NIBBLE_INLINE __m128i requantize(const std::int32_t* acc, const Requantize& r, std::int64_t c) { return requantize_any(acc, r, c); }
+  static NIBBLE_INLINE __m128i requantize(const std::int32_t* acc, const Requantize& r, std::int64_t c) {
+    return requantize_any(acc, r, c);
+  }
   template <bool kPlain>
   static NIBBLE_INLINE T finish(const T (&acc)[4], const T (&multiplier)[4], const Requantize& r) {
     const __m128 hi = _mm_set1_ps(static_cast<float>(r.qmax - r.zero_point));
     T v[4];
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) v[j] = _mm_cvtps_epi32(_mm_min_ps(_mm_mul_ps(_mm_cvtepi32_ps(acc[j]), _mm_castsi128_ps(multiplier[j])), hi));
+    for (int j = 0; j < 4; ++j)
+      v[j] = _mm_cvtps_epi32(_mm_min_ps(_mm_mul_ps(_mm_cvtepi32_ps(acc[j]), _mm_castsi128_ps(multiplier[j])), hi));
     const T zero_point = _mm_set1_epi16(static_cast<short>(r.zero_point));
     const T low = _mm_adds_epi16(_mm_packs_epi32(v[0], v[1]), zero_point);
     const T high = _mm_adds_epi16(_mm_packs_epi32(v[2], v[3]), zero_point);

@@ -17,7 +17,7 @@ std::int64_t next_rows(std::int64_t rows);
 void repeat_last(const std::uint8_t** rows, std::int64_t count);
 
 // The plain loops that are law.
-void qgemm_reference(const PackedGemm& weights, const GemmCall& call, std::int64_t row_begin, std::int64_t row_end, std::int64_t column_begin,
-                     std::int64_t column_end);
+void qgemm_reference(const PackedGemm& weights, const GemmCall& call, std::int64_t row_begin, std::int64_t row_end,
+                     std::int64_t column_begin, std::int64_t column_end);
 
 }  // namespace nibble::kernels

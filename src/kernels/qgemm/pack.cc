@@ -71,8 +71,8 @@ PackedGemm pack_gemm_into(const GemmWeights& w, Isa isa, std::span<std::byte> me
       const std::int64_t columns = std::min(kPanel, n - panel * kPanel);
       std::byte* const base = wei + panel * packed.panel_bytes;
       for (std::int64_t row = 0; row < k; ++row) {
-        // int8: [K/4][16][4]. int16: [K/4][2][16][2], where the first half holds k 0 and 2 of the four, the second 1 and 3: the kernel splits four
-        // bytes of src into the even and the odd ones with an AND and a shift.
+        // int8: [K/4][16][4]. int16: [K/4][2][16][2], where the first half holds k 0 and 2 of the four, the second 1 and 3: the kernel
+        // splits four bytes of src into the even and the odd ones with an AND and a shift.
         const std::int64_t group = row / 4 * kPanel * 4;
         const std::int64_t in_group = row % 4;
         for (std::int64_t j = 0; j < columns; ++j) {

@@ -84,8 +84,10 @@ void qgemm_panels(const PackedGemm& weights, const GemmCall& call, std::int64_t 
     repeat_last(pointers.data(), rows);
     // Reading up to three bytes past a row is reading the next one, but for the last row of the matrix.
     block.may_read_past = (row + rows - 1) * call.ld_src + padded <= (call.rows - 1) * call.ld_src + weights.k;
-    if (call.dst_type == DstType::kInt32) block.acc = static_cast<std::int32_t*>(call.dst) + row * call.ld_dst;
-    else block.dst = static_cast<std::uint8_t*>(call.dst) + row * call.ld_dst;
+    if (call.dst_type == DstType::kInt32)
+      block.acc = static_cast<std::int32_t*>(call.dst) + row * call.ld_dst;
+    else
+      block.dst = static_cast<std::uint8_t*>(call.dst) + row * call.ld_dst;
     run_row_block(weights, block, rows, panel_begin, panel_end);
   }
 }
@@ -98,7 +100,8 @@ std::string gemm_kernel_name(Isa isa, std::int64_t rows, std::int64_t n) {
   const std::int64_t width = std::max<std::int64_t>(1, (panels + calls - 1) / std::max<std::int64_t>(calls, 1));
   const QgemmTiles::Width& choice = tiles.width[static_cast<std::size_t>(width)];
   const std::int64_t height = std::clamp<std::int64_t>(rows, 1, choice.max_rows);
-  return kernel_name("qgemm", "u8s8s32", choice.rows_of[static_cast<std::size_t>(height)], static_cast<int>(width * kPanel), isa == Isa::kAvx2 ? 2 : 4, isa);
+  return kernel_name("qgemm", "u8s8s32", choice.rows_of[static_cast<std::size_t>(height)], static_cast<int>(width * kPanel),
+                     isa == Isa::kAvx2 ? 2 : 4, isa);
 }
 
 }  // namespace nibble::kernels

@@ -5,8 +5,8 @@
 //
 // src: uint8, M x K, rows `ld_src` elements apart. wei: int8, any strides, packed once by pack_gemm() into panels of 16 columns:
 // [N/16][K/4][16][4] int8 for the VNNI kernels, [N/16][K/4][2][16][2] int16 for AVX2 (vpmaddubsw would saturate, so AVX2 widens: exact),
-// [K][N] for the reference. K and N are padded with zeros. The zero point of src is folded into the packed bias; a zero point of wei costs the
-// sum of each row of src, which the kernel makes itself.
+// [K][N] for the reference. K and N are padded with zeros. The zero point of src is folded into the packed bias; a zero point of wei costs
+// the sum of each row of src, which the kernel makes itself.
 //
 // No alignment is asked for. dst must not overlap src. Nothing outside src[m, 0..K) of the given rows, the packed memory and dst is read or
 // written.
@@ -70,7 +70,7 @@ struct GemmCall {
   std::int64_t ld_dst = 0;  // elements between rows, >= n
   std::int64_t rows = 0;    // M: the whole matrix
   DstType dst_type = DstType::kUint8;
-  Requantize requantize;              // with one entry a column and slack; unused for kInt32
+  Requantize requantize;               // with one entry a column and slack; unused for kInt32
   const std::int32_t* bias = nullptr;  // instead of packed.bias (from fold_bias)
 };
 

@@ -4,8 +4,8 @@
 
 namespace nibble::kernels {
 
-void qgemm_reference(const PackedGemm& weights, const GemmCall& call, std::int64_t row_begin, std::int64_t row_end, std::int64_t column_begin,
-                     std::int64_t column_end) {
+void qgemm_reference(const PackedGemm& weights, const GemmCall& call, std::int64_t row_begin, std::int64_t row_end,
+                     std::int64_t column_begin, std::int64_t column_end) {
   const auto* wei = reinterpret_cast<const std::int8_t*>(weights.wei);
   const std::int32_t* bias = call.bias != nullptr ? call.bias : weights.bias;
   for (std::int64_t m = row_begin; m < row_end; ++m) {
@@ -15,8 +15,10 @@ void qgemm_reference(const PackedGemm& weights, const GemmCall& call, std::int64
       std::int64_t acc = bias[n];  // holds -zx sum_k (wei - zw) as well
       for (std::int64_t k = 0; k < weights.k; ++k) acc += static_cast<std::int64_t>(src[k]) * (wei[k * weights.n + n] - zero_point);
       const auto acc32 = static_cast<std::int32_t>(acc);
-      if (call.dst_type == DstType::kInt32) static_cast<std::int32_t*>(call.dst)[m * call.ld_dst + n] = acc32;
-      else static_cast<std::uint8_t*>(call.dst)[m * call.ld_dst + n] = requantize_one(call.requantize, acc32, n);
+      if (call.dst_type == DstType::kInt32)
+        static_cast<std::int32_t*>(call.dst)[m * call.ld_dst + n] = acc32;
+      else
+        static_cast<std::uint8_t*>(call.dst)[m * call.ld_dst + n] = requantize_one(call.requantize, acc32, n);
     }
   }
 }

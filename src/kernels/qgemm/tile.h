@@ -8,7 +8,7 @@
 
 namespace nibble::kernels {
 
-inline constexpr std::int64_t kPanel = 16;    // columns of wei packed together
+inline constexpr std::int64_t kPanel = 16;     // columns of wei packed together
 inline constexpr std::int64_t kMaxPanels = 4;  // of one tile
 inline constexpr std::int64_t kMaxTileRows = 16;
 // The most rows that a driver takes at once: many, so that a panel block of wei is fetched into the first-level cache for many tiles.
@@ -19,8 +19,8 @@ struct QgemmTile {
   const std::uint8_t* const* rows = nullptr;  // [taps][row_stride], mr of them per tap
   std::int64_t row_stride = 0;
   std::int64_t taps = 1;
-  std::int64_t run = 0;         // bytes behind each pointer that count
-  bool may_read_past = false;   // the bytes from run up to the next multiple of 4 are readable (their weights are 0)
+  std::int64_t run = 0;        // bytes behind each pointer that count
+  bool may_read_past = false;  // the bytes from run up to the next multiple of 4 are readable (their weights are 0)
   const std::byte* wei = nullptr;
   std::int64_t panel_bytes = 0;
   const std::int32_t* bias = nullptr;         // at the first column; whole panels readable
@@ -29,7 +29,7 @@ struct QgemmTile {
   std::uint8_t* dst = nullptr;                // either dst or acc
   std::int32_t* acc = nullptr;
   std::int64_t ld_dst = 0;
-  std::int64_t columns = 0;  // that are written: 1..16 panels
+  std::int64_t columns = 0;     // that are written: 1..16 panels
   std::int64_t valid_rows = 0;  // that are written: 1..mr; rows beyond repeat the last one
 };
 

@@ -1,5 +1,5 @@
-// Exact without VNNI: vpmaddubsw would saturate (255 127 + 255 127 > 32767), so bytes are widened to 16 bits. Four bytes of src become the even and
-// the odd two by an AND and a shift; the weights are packed as int16 in that order.
+// Exact without VNNI: vpmaddubsw would saturate (255 127 + 255 127 > 32767), so bytes are widened to 16 bits. Four bytes of src become the
+// even and the odd two by an AND and a shift; the weights are packed as int16 in that order.
 #include "kernels/qgemm/x86_ymm.h"
 
 namespace nibble::kernels {

@@ -1,8 +1,8 @@
-// Tiles of mr rows by np panels of 16 columns: mr x np accumulators in registers, one dot-product instruction for 4 k of 16 columns. The limit is
-// 2 such instructions a cycle with a latency of 4 or 5, so a tile wants at least 10 accumulators, and it reads np + mr vectors a step.
-#include "kernels/requantize/x86_avx512.h"
-
+// Tiles of mr rows by np panels of 16 columns: mr x np accumulators in registers, one dot-product instruction for 4 k of 16 columns. The
+// limit is 2 such instructions a cycle with a latency of 4 or 5, so a tile wants at least 10 accumulators, and it reads np + mr vectors a
+// step.
 #include "kernels/qgemm/tile.h"
+#include "kernels/requantize/x86_avx512.h"
 
 namespace nibble::kernels {
 namespace {
@@ -49,14 +49,16 @@ __attribute__((noinline)) void finish(const QgemmTile& t, int mr, int np, std::i
         v = _mm512_sub_epi32(v, _mm512_mullo_epi32(_mm512_loadu_si512(t.zero_points + p * 16), _mm512_set1_epi32(sums[m])));
       const std::int64_t left = t.columns - p * 16;
       const auto mask = static_cast<__mmask16>(left >= 16 ? 0xffff : (1 << left) - 1);
-      if (t.acc != nullptr) _mm512_mask_storeu_epi32(t.acc + m * t.ld_dst + p * 16, mask, v);
-      else _mm_mask_storeu_epi8(t.dst + m * t.ld_dst + p * 16, mask, requantize16(v, t.requantize, p * 16));
+      if (t.acc != nullptr)
+        _mm512_mask_storeu_epi32(t.acc + m * t.ld_dst + p * 16, mask, v);
+      else
+        _mm_mask_storeu_epi8(t.dst + m * t.ld_dst + p * 16, mask, requantize16(v, t.requantize, p * 16));
     }
   }
 }
 
-// Law float32 to bytes: narrowing twice with saturation clamps to [0, 255] around the added zero point, and leaves the dwords of the four lanes
-// transposed.
+// Law float32 to bytes: narrowing twice with saturation clamps to [0, 255] around the added zero point, and leaves the dwords of the four
+// lanes transposed.
 template <bool kPlain, std::size_t MR, std::size_t NP>
 NIBBLE_INLINE void finish_float32(const QgemmTile& t, const __m512i (&acc)[MR][NP]) {
   const Requantize& r = t.requantize;
@@ -74,8 +76,10 @@ NIBBLE_INLINE void finish_float32(const QgemmTile& t, const __m512i (&acc)[MR][N
     __m512i v[NP];
 #pragma GCC unroll 4
     for (std::size_t p = 0; p < NP; ++p) {
-      if constexpr (kPlain) v[p] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc[m][p]), multiplier[p]));
-      else v[p] = scale_float32(acc[m][p], multiplier[p], hi);
+      if constexpr (kPlain)
+        v[p] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc[m][p]), multiplier[p]));
+      else
+        v[p] = scale_float32(acc[m][p], multiplier[p], hi);
     }
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[NP > 1 ? 1 : 0]), zero_point);
     __m512i high = low;
@@ -143,8 +147,10 @@ NIBBLE_INLINE void tile(const QgemmTile& t) {
     return;
   }
 
-  if (t.requantize.plain) finish_float32<true>(t, acc);
-  else finish_float32<false>(t, acc);
+  if (t.requantize.plain)
+    finish_float32<true>(t, acc);
+  else
+    finish_float32<false>(t, acc);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
-// Tiles of mr rows by one panel of 16 columns in two vectors of 8, for AVX2 and AVX-VNNI; the including file defines dot(). Internal linkage.
-//   struct Dot { static constexpr int kBytes (of a panel's group of 4 k); static void group(acc, a, k, wei): one group of 4 k for all rows }
+// Tiles of mr rows by one panel of 16 columns in two vectors of 8, for AVX2 and AVX-VNNI; the including file defines dot(). Internal
+// linkage.
+//   struct Dot { static constexpr int kBytes (of a panel's group of 4 k); static void group(acc, a, k, wei): one group of 4 k for all rows
+//   }
 #pragma once
 
 #include "kernels/qgemm/tile.h"

@@ -9,7 +9,7 @@ namespace nibble::kernels {
 
 // The window's part inside of the image: `height` rows of `width` positions.
 struct PoolWindow {
-  const std::uint8_t* src = nullptr;  // its first position
+  const std::uint8_t* src = nullptr;    // its first position
   std::int64_t step_w = 0, step_h = 0;  // bytes between positions, between rows
   std::int64_t width = 0, height = 0;
   std::int64_t channels = 0;

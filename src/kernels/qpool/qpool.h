@@ -1,7 +1,8 @@
 // Pooling of 8-bit integers in NHWC.
 //
 //   max:      dst = max over the window's positions inside of the image, then clamp to [qmin, qmax]. src and dst share their parameters.
-//   average:  acc = sum over the window's positions inside of the image of (src - zx); dst = requantize(acc, channel count - 1), where count is the
+//   average:  acc = sum over the window's positions inside of the image of (src - zx); dst = requantize(acc, channel count - 1), where
+//   count is the
 //             divisor: positions inside of the image, or inside of the padded image (count_include_pad). The caller makes a table of
 //             multipliers sx / (sy count) for count 1..KH KW.
 #pragma once
@@ -26,12 +27,12 @@ struct PoolCall {
 
 enum class PadCount { kExclude, kInclude };
 
-// Output rows [row_begin, row_end) of batch x out_h, without scratch memory. Every window has at least one position inside of the image, else dst is qmin (max)
-// or requantize(0) (average).
+// Output rows [row_begin, row_end) of batch x out_h, without scratch memory. Every window has at least one position inside of the image,
+// else dst is qmin (max) or requantize(0) (average).
 void qpool_max(Isa isa, const PoolCall& call, std::int32_t qmin, std::int32_t qmax, std::int64_t row_begin, std::int64_t row_end);
 // Global average pooling is the window in_h x in_w. A table of per-count multipliers has KH KW channels (plus slack).
-void qpool_average(Isa isa, const PoolCall& call, std::int32_t src_zero_point, PadCount pad_count, const Requantize& per_count, std::int64_t row_begin,
-                   std::int64_t row_end);
+void qpool_average(Isa isa, const PoolCall& call, std::int32_t src_zero_point, PadCount pad_count, const Requantize& per_count,
+                   std::int64_t row_begin, std::int64_t row_end);
 
 std::string max_pool_kernel_name(Isa isa);
 std::string average_pool_kernel_name(Isa isa);

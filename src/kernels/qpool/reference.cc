@@ -3,7 +3,6 @@
 #include "kernels/qpool/kernels.h"
 #include "kernels/requantize/requantize.h"
 
-
 namespace nibble::kernels {
 
 void pool_max_reference(const PoolWindow& w) {

@@ -33,8 +33,10 @@ void pool_average_avx2(const PoolWindow& w) {
   std::uint8_t shift[16];
   Requantize r = w.requantize;
   for (int i = 0; i < 16; ++i) {
-    if (r.multiplier != nullptr) multiplier[i] = *w.requantize.multiplier;
-    else m0[i] = *w.requantize.m0, shift[i] = *w.requantize.shift;
+    if (r.multiplier != nullptr)
+      multiplier[i] = *w.requantize.multiplier;
+    else
+      m0[i] = *w.requantize.m0, shift[i] = *w.requantize.shift;
   }
   if (r.multiplier != nullptr) r.multiplier = multiplier;
   r.m0 = m0;

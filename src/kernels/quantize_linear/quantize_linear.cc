@@ -27,7 +27,8 @@ void quantize_linear([[maybe_unused]] Isa isa, const Grid8& grid, const float* s
   if (isa == Isa::kAvx512Vnni) return quantize_avx512(grid, src, dst, n);
   if (isa != Isa::kReference) return quantize_avx2(grid, src, dst, n);
 #endif
-  for (std::int64_t i = 0; i < n; ++i) dst[i] = static_cast<std::uint8_t>(quantize(src[i], grid.scale, grid.zero_point, grid.qmin, grid.qmax));
+  for (std::int64_t i = 0; i < n; ++i)
+    dst[i] = static_cast<std::uint8_t>(quantize(src[i], grid.scale, grid.zero_point, grid.qmin, grid.qmax));
 }
 
 void quantize_nchw_to_nhwc(Isa isa, const Grid8& grid, const float* src, std::int64_t channels, std::int64_t pixels, std::uint8_t* dst,
@@ -48,7 +49,8 @@ void quantize_nchw_to_nhwc(Isa isa, const Grid8& grid, const float* src, std::in
   }
 }
 
-void dequantize_linear([[maybe_unused]] Isa isa, float scale, std::int32_t zero_point, const std::uint8_t* src, float* dst, std::int64_t n) {
+void dequantize_linear([[maybe_unused]] Isa isa, float scale, std::int32_t zero_point, const std::uint8_t* src, float* dst,
+                       std::int64_t n) {
 #if defined(NIBBLE_KERNELS_X86)
   if (isa == Isa::kAvx512Vnni) return dequantize_u8_avx512(scale, zero_point, src, dst, n);
   if (isa != Isa::kReference) return dequantize_u8_avx2(scale, zero_point, src, dst, n);
@@ -62,7 +64,8 @@ void dequantize_linear(Isa /*isa*/, float scale, std::int32_t zero_point, const 
 
 void dequantize_linear(Isa /*isa*/, float scale, std::int32_t zero_point, const std::int32_t* src, float* dst, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i)
-    dst[i] = static_cast<float>(static_cast<std::int32_t>(static_cast<std::uint32_t>(src[i]) - static_cast<std::uint32_t>(zero_point))) * scale;
+    dst[i] =
+        static_cast<float>(static_cast<std::int32_t>(static_cast<std::uint32_t>(src[i]) - static_cast<std::uint32_t>(zero_point))) * scale;
 }
 
 void dequantize_channels(Isa /*isa*/, const float* scale, const std::int32_t* zero_point, const float* bias, const std::int32_t* src,
@@ -75,22 +78,23 @@ void dequantize_channels(Isa /*isa*/, const float* scale, const std::int32_t* ze
     }
 }
 
-void dequantize_channels(Isa /*isa*/, const float* scale, const std::int32_t* zero_point, const std::uint8_t* src, std::int64_t ld_src, float* dst,
-                         std::int64_t ld_dst, std::int64_t rows, std::int64_t channels) {
+void dequantize_channels(Isa /*isa*/, const float* scale, const std::int32_t* zero_point, const std::uint8_t* src, std::int64_t ld_src,
+                         float* dst, std::int64_t ld_dst, std::int64_t rows, std::int64_t channels) {
   for (std::int64_t r = 0; r < rows; ++r)
     for (std::int64_t c = 0; c < channels; ++c)
       dst[r * ld_dst + c] = dequantize(src[r * ld_src + c], scale[c], zero_point == nullptr ? 0 : zero_point[c]);
 }
 
-void dequantize_nhwc_to_nchw(Isa isa, float scale, std::int32_t zero_point, const std::uint8_t* src, std::int64_t ld_src, std::int64_t channels,
-                             std::int64_t pixels, float* dst, std::int64_t begin, std::int64_t end) {
+void dequantize_nhwc_to_nchw(Isa isa, float scale, std::int32_t zero_point, const std::uint8_t* src, std::int64_t ld_src,
+                             std::int64_t channels, std::int64_t pixels, float* dst, std::int64_t begin, std::int64_t end) {
   std::array<std::uint8_t, kBlock * kBlock> block;
   for (std::int64_t first = begin; first < end; first += kBlock) {
     const std::int64_t count = std::min(kBlock, end - first);
     for (std::int64_t c0 = 0; c0 < channels; c0 += kBlock) {
       const std::int64_t width = std::min(kBlock, channels - c0);
       transpose_u8(isa, src + first * ld_src + c0, ld_src, block.data(), kBlock, count, width);
-      for (std::int64_t c = 0; c < width; ++c) dequantize_linear(isa, scale, zero_point, block.data() + c * kBlock, dst + (c0 + c) * pixels + first, count);
+      for (std::int64_t c = 0; c < width; ++c)
+        dequantize_linear(isa, scale, zero_point, block.data() + c * kBlock, dst + (c0 + c) * pixels + first, count);
     }
   }
 }

@@ -29,13 +29,13 @@ void dequantize_linear(Isa isa, float scale, std::int32_t zero_point, const std:
 // The subtraction wraps around as int32 does.
 void dequantize_linear(Isa isa, float scale, std::int32_t zero_point, const std::int32_t* src, float* dst, std::int64_t n);
 // Rows of `channels` values, scale[c] and zero_point[c] (null: all 0) per channel, plus bias[c] (null: none) after the multiplication.
-void dequantize_channels(Isa isa, const float* scale, const std::int32_t* zero_point, const float* bias, const std::int32_t* src, std::int64_t ld_src,
+void dequantize_channels(Isa isa, const float* scale, const std::int32_t* zero_point, const float* bias, const std::int32_t* src,
+                         std::int64_t ld_src, float* dst, std::int64_t ld_dst, std::int64_t rows, std::int64_t channels);
+void dequantize_channels(Isa isa, const float* scale, const std::int32_t* zero_point, const std::uint8_t* src, std::int64_t ld_src,
                          float* dst, std::int64_t ld_dst, std::int64_t rows, std::int64_t channels);
-void dequantize_channels(Isa isa, const float* scale, const std::int32_t* zero_point, const std::uint8_t* src, std::int64_t ld_src, float* dst,
-                         std::int64_t ld_dst, std::int64_t rows, std::int64_t channels);
 // src NHWC [batch, pixels, ld_src] -> dst NCHW [batch, channels, pixels]; one image: pixels [begin, end) of it.
-void dequantize_nhwc_to_nchw(Isa isa, float scale, std::int32_t zero_point, const std::uint8_t* src, std::int64_t ld_src, std::int64_t channels,
-                             std::int64_t pixels, float* dst, std::int64_t begin, std::int64_t end);
+void dequantize_nhwc_to_nchw(Isa isa, float scale, std::int32_t zero_point, const std::uint8_t* src, std::int64_t ld_src,
+                             std::int64_t channels, std::int64_t pixels, float* dst, std::int64_t begin, std::int64_t end);
 // min and max of n floats, 0 among them (dynamic quantization). NaNs are passed over.
 void min_max(Isa isa, const float* src, std::int64_t n, float* min, float* max);
 

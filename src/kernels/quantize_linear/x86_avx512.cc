@@ -4,10 +4,10 @@
 
 namespace nibble::kernels {
 
-// x / scale, correctly rounded, as a multiplication and one correction (Markstein): with y the correctly rounded 1 / scale, q = x y, r = x - q scale
-// (exact in a fused operation), q + r y is the rounded quotient. It holds where nothing overflows or underflows (the caller asks for a scale in
-// [2^-60, 2^60] and x is clamped to the grid first; below the smallest normal numbers the result rounds to 0 anyway) and the mantissa of scale is not
-// all ones.
+// x / scale, correctly rounded, as a multiplication and one correction (Markstein): with y the correctly rounded 1 / scale, q = x y, r = x
+// - q scale (exact in a fused operation), q + r y is the rounded quotient. It holds where nothing overflows or underflows (the caller asks
+// for a scale in [2^-60, 2^60] and x is clamped to the grid first; below the smallest normal numbers the result rounds to 0 anyway) and the
+// mantissa of scale is not all ones.
 void quantize_avx512(const Grid8& grid, const float* src, std::uint8_t* dst, std::int64_t n) {
   const __m512 scale = _mm512_set1_ps(grid.scale);
   const __m512 inv_scale = _mm512_set1_ps(1.0F / grid.scale);

@@ -12,7 +12,8 @@ struct Integers {
   std::uint8_t shift;
 };
 
-// Law shift as m0 2^-shift: the same rounding. Beyond 62 places an int32 accumulator leaves nothing, and beyond 2^30 everything but 0 saturates.
+// Law shift as m0 2^-shift: the same rounding. Beyond 62 places an int32 accumulator leaves nothing, and beyond 2^30 everything but 0
+// saturates.
 Integers integers_of(const Requantizer& r) {
   if (r.law == RequantizeLaw::kFixedPoint) return {r.fixed.m0, static_cast<std::uint8_t>(r.fixed.shift)};
   if (r.shift > 0) return {1, static_cast<std::uint8_t>(std::min(r.shift, 62))};
@@ -28,7 +29,8 @@ void RequantizeTable::set_grid(const OutputGrid& grid) {
 }
 
 void RequantizeTable::set_plain(std::size_t size) {
-  view_.plain = view_.qmin == 0 && view_.qmax == 255 && std::all_of(view_.multiplier, view_.multiplier + size, [](float m) { return m < 1.0F; });
+  view_.plain =
+      view_.qmin == 0 && view_.qmax == 255 && std::all_of(view_.multiplier, view_.multiplier + size, [](float m) { return m < 1.0F; });
 }
 
 RequantizeTable::RequantizeTable(std::span<const Requantizer> one, std::int64_t channels, const OutputGrid& grid) : channels_(channels) {

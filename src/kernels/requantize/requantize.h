@@ -1,5 +1,5 @@
-// Requantization as the kernels' epilogues see it: wide accumulators back to 8 bits. The law is numeric/requantize.h; every kernel equals it
-// bit for bit.
+// Requantization as the kernels' epilogues see it: wide accumulators back to 8 bits. The law is numeric/requantize.h; every kernel equals
+// it bit for bit.
 #pragma once
 
 #include <cstdint>

@@ -20,7 +20,8 @@ struct Requantize {
   std::int32_t zero_point = 0;
   std::int32_t qmin = 0;
   std::int32_t qmax = 255;
-  // Float32, all multipliers below 1, the whole grid: no product of an int32 can leave int32, and saturation is the clamp. Saves the epilogues work.
+  // Float32, all multipliers below 1, the whole grid: no product of an int32 can leave int32, and saturation is the clamp. Saves the
+  // epilogues work.
   bool plain = false;
 };
 

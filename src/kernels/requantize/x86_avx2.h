@@ -4,20 +4,18 @@
 #include <immintrin.h>
 
 #include "kernels/requantize/view.h"
+#include "kernels/x86_inline.h"
 
 namespace nibble::kernels {
 namespace {
-
-#if !defined(NIBBLE_INLINE)
-#define NIBBLE_INLINE inline __attribute__((always_inline))
-#endif
 
 // As in x86_avx512.h.
 NIBBLE_INLINE __m256i scale_float32(__m256i acc, __m256 multiplier, __m256 hi) {
   return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(acc), multiplier), hi));
 }
 
-// (product + 2^shift / 2) >> shift in 64-bit lanes, clamped. AVX2 shifts logically only: 2^62, a multiple of 2^shift, makes the value positive first.
+// (product + 2^shift / 2) >> shift in 64-bit lanes, clamped. AVX2 shifts logically only: 2^62, a multiple of 2^shift, makes the value
+// positive first.
 NIBBLE_INLINE __m256i rounding_shift_clamp(__m256i product, __m256i shift, __m256i lo, __m256i hi) {
   const __m256i bias = _mm256_set1_epi64x(std::int64_t{1} << 62);
   const __m256i half = _mm256_srli_epi64(_mm256_sllv_epi64(_mm256_set1_epi64x(1), shift), 1);
@@ -30,7 +28,8 @@ NIBBLE_INLINE __m256i rounding_shift_clamp(__m256i product, __m256i shift, __m25
 NIBBLE_INLINE __m256i scale_fixed_point(__m256i acc, __m256i m0, __m256i shift, __m256i lo, __m256i hi) {
   const __m256i shift_even = _mm256_and_si256(shift, _mm256_set1_epi64x(0xffffffff));
   const __m256i even = rounding_shift_clamp(_mm256_mul_epi32(acc, m0), shift_even, lo, hi);
-  const __m256i odd = rounding_shift_clamp(_mm256_mul_epi32(_mm256_srli_epi64(acc, 32), _mm256_srli_epi64(m0, 32)), _mm256_srli_epi64(shift, 32), lo, hi);
+  const __m256i odd =
+      rounding_shift_clamp(_mm256_mul_epi32(_mm256_srli_epi64(acc, 32), _mm256_srli_epi64(m0, 32)), _mm256_srli_epi64(shift, 32), lo, hi);
   return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
 }
 
@@ -39,8 +38,8 @@ NIBBLE_INLINE __m256i scale8(__m256i acc, const Requantize& r, std::int64_t c) {
   if (r.multiplier != nullptr)
     return scale_float32(acc, _mm256_loadu_ps(r.multiplier + c), _mm256_set1_ps(static_cast<float>(r.qmax - r.zero_point)));
   const __m256i shift = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(r.shift + c)));
-  return scale_fixed_point(acc, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(r.m0 + c)), shift, _mm256_set1_epi64x(r.qmin - r.zero_point),
-                           _mm256_set1_epi64x(r.qmax - r.zero_point));
+  return scale_fixed_point(acc, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(r.m0 + c)), shift,
+                           _mm256_set1_epi64x(r.qmin - r.zero_point), _mm256_set1_epi64x(r.qmax - r.zero_point));
 }
 
 // 16 scaled values (8 and 8) to bytes: two saturating narrowings clamp to [0, 255] around the added zero point.

@@ -4,16 +4,13 @@
 #include <immintrin.h>
 
 #include "kernels/requantize/view.h"
+#include "kernels/x86_inline.h"
 
 namespace nibble::kernels {
 namespace {
 
-#if !defined(NIBBLE_INLINE)
-#define NIBBLE_INLINE inline __attribute__((always_inline))
-#endif
-
-// Law float32, without the zero point: rne(f32(acc) m), at most hi. Below, the conversion saturates to the lowest integer, which the narrowing
-// that follows clamps; above, it would wrap around, hence the minimum.
+// Law float32, without the zero point: rne(f32(acc) m), at most hi. Below, the conversion saturates to the lowest integer, which the
+// narrowing that follows clamps; above, it would wrap around, hence the minimum.
 NIBBLE_INLINE __m512i scale_float32(__m512i acc, __m512 multiplier, __m512 hi) {
   return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier), hi));
 }

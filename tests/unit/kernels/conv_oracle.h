@@ -15,8 +15,12 @@ struct ConvCase {
   int zero_points = 0;  // 0, 1 or one a channel (2)
   RequantizeLaw law = RequantizeLaw::kFloat32;
 
-  std::int64_t out_h() const { return (in_h + shape.pad_top + pad_bottom - shape.dilation_h * (shape.kernel_h - 1) - 1) / shape.stride_h + 1; }
-  std::int64_t out_w() const { return (in_w + shape.pad_left + pad_right - shape.dilation_w * (shape.kernel_w - 1) - 1) / shape.stride_w + 1; }
+  std::int64_t out_h() const {
+    return (in_h + shape.pad_top + pad_bottom - shape.dilation_h * (shape.kernel_h - 1) - 1) / shape.stride_h + 1;
+  }
+  std::int64_t out_w() const {
+    return (in_w + shape.pad_left + pad_right - shape.dilation_w * (shape.kernel_w - 1) - 1) / shape.stride_w + 1;
+  }
 };
 
 inline std::vector<std::int64_t> convolve(const ConvCase& c, const std::uint8_t* src, std::int64_t ld_src, const std::int8_t* wei,

@@ -1,19 +1,19 @@
-#include "kernels/qconv_depthwise/qconv_depthwise.h"
-
 #include <gtest/gtest.h>
 
 #include "conv_oracle.h"
 #include "guarded.h"
+#include "kernels/qconv_depthwise/qconv_depthwise.h"
 
 namespace nibble::kernels {
 namespace {
 
 void check(Isa isa, const ConvCase& c, Random& random) {
   const ConvShape& s = c.shape;
-  SCOPED_TRACE(testing::Message() << to_string(isa) << " C " << s.in_channels << " O " << s.out_channels << " groups " << s.groups << " kernel "
-                                  << s.kernel_h << "x" << s.kernel_w << " stride " << s.stride_h << "x" << s.stride_w << " dilation " << s.dilation_h << "x"
-                                  << s.dilation_w << " pads " << s.pad_top << " " << s.pad_left << " " << c.pad_bottom << " " << c.pad_right << " image "
-                                  << c.batch << "x" << c.in_h << "x" << c.in_w << " law " << to_string(c.law) << " zero points " << c.zero_points);
+  SCOPED_TRACE(testing::Message() << to_string(isa) << " C " << s.in_channels << " O " << s.out_channels << " groups " << s.groups
+                                  << " kernel " << s.kernel_h << "x" << s.kernel_w << " stride " << s.stride_h << "x" << s.stride_w
+                                  << " dilation " << s.dilation_h << "x" << s.dilation_w << " pads " << s.pad_top << " " << s.pad_left
+                                  << " " << c.pad_bottom << " " << c.pad_right << " image " << c.batch << "x" << c.in_h << "x" << c.in_w
+                                  << " law " << to_string(c.law) << " zero points " << c.zero_points);
   ASSERT_GT(c.out_h(), 0);
   ASSERT_GT(c.out_w(), 0);
   const std::int64_t ld_src = s.in_channels + c.extra_src;
@@ -31,17 +31,30 @@ void check(Isa isa, const ConvCase& c, Random& random) {
   const auto expected = convolve(c, src.data(), ld_src, wei.data(), zw, bias, zx);
 
   const bool dynamic = random.in(0, 3) == 0;
-  const PackedDepthwise conv = pack_depthwise(s, {.wei = wei.data(), .zero_points = zw, .bias = bias, .src_zero_point = dynamic ? 7 : zx}, isa);
+  const PackedDepthwise conv =
+      pack_depthwise(s, {.wei = wei.data(), .zero_points = zw, .bias = bias, .src_zero_point = dynamic ? 7 : zx}, isa);
   const std::int64_t scratch_bytes = depthwise_scratch_bytes(conv, c.in_w, c.out_w());
   Guarded<std::byte> scratch((scratch_bytes + 63) / 64 * 64);
   const std::span<std::byte> memory{scratch.data(), static_cast<std::size_t>(scratch_bytes)};
   const OutputGrid grid = random_grid(random);
-  const auto requantizers = random_requantizers(random, c.law, s.out_channels, 4000.0F * static_cast<float>(s.in_channels / s.groups * s.kernel_h * s.kernel_w));
+  const auto requantizers =
+      random_requantizers(random, c.law, s.out_channels, 4000.0F * static_cast<float>(s.in_channels / s.groups * s.kernel_h * s.kernel_w));
   const RequantizeTable table(requantizers, s.out_channels, grid);
 
   Guarded<std::int32_t> acc((pixels - 1) * ld_dst + s.out_channels);
-  ConvCall call{.src = src.data(), .ld_src = ld_src, .dst = acc.data(), .ld_dst = ld_dst, .batch = c.batch, .in_h = c.in_h, .in_w = c.in_w,
-                .out_h = c.out_h(), .out_w = c.out_w(), .dst_type = DstType::kInt32, .requantize = {}, .dynamic_zero_point = dynamic, .src_zero_point = zx};
+  ConvCall call{.src = src.data(),
+                .ld_src = ld_src,
+                .dst = acc.data(),
+                .ld_dst = ld_dst,
+                .batch = c.batch,
+                .in_h = c.in_h,
+                .in_w = c.in_w,
+                .out_h = c.out_h(),
+                .out_w = c.out_w(),
+                .dst_type = DstType::kInt32,
+                .requantize = {},
+                .dynamic_zero_point = dynamic,
+                .src_zero_point = zx};
   const std::int64_t units = c.batch * c.out_h();
   qconv_depthwise(conv, call, 0, units, memory);
   for (std::int64_t p = 0; p < pixels; ++p)
@@ -58,9 +71,11 @@ void check(Isa isa, const ConvCase& c, Random& random) {
   qconv_depthwise(conv, call, split, units, memory);
   for (std::int64_t p = 0; p < pixels; ++p) {
     for (std::int64_t o = 0; o < s.out_channels; ++o)
-      ASSERT_EQ(dst[p * ld_dst + o], requantizers[static_cast<std::size_t>(o)](expected[static_cast<std::size_t>(p * s.out_channels + o)], grid))
+      ASSERT_EQ(dst[p * ld_dst + o],
+                requantizers[static_cast<std::size_t>(o)](expected[static_cast<std::size_t>(p * s.out_channels + o)], grid))
           << "pixel " << p << " channel " << o;
-    for (std::int64_t o = s.out_channels; p + 1 < pixels && o < ld_dst; ++o) ASSERT_EQ(dst[p * ld_dst + o], 0xa5) << "written between pixels";
+    for (std::int64_t o = s.out_channels; p + 1 < pixels && o < ld_dst; ++o)
+      ASSERT_EQ(dst[p * ld_dst + o], 0xa5) << "written between pixels";
   }
 }
 
@@ -68,9 +83,19 @@ class Depthwise : public testing::TestWithParam<Isa> {};
 INSTANTIATE_TEST_SUITE_P(Isa, Depthwise, testing::ValuesIn(available_isas()), isa_name);
 
 ConvCase square(std::int64_t channels, std::int64_t kernel, std::int64_t stride, std::int64_t image) {
-  return {.shape = {.in_channels = channels, .out_channels = channels, .groups = channels, .kernel_h = kernel, .kernel_w = kernel, .stride_h = stride,
-                    .stride_w = stride, .pad_top = kernel / 2, .pad_left = kernel / 2},
-          .in_h = image, .in_w = image, .pad_bottom = kernel / 2, .pad_right = kernel / 2};
+  return {.shape = {.in_channels = channels,
+                    .out_channels = channels,
+                    .groups = channels,
+                    .kernel_h = kernel,
+                    .kernel_w = kernel,
+                    .stride_h = stride,
+                    .stride_w = stride,
+                    .pad_top = kernel / 2,
+                    .pad_left = kernel / 2},
+          .in_h = image,
+          .in_w = image,
+          .pad_bottom = kernel / 2,
+          .pad_right = kernel / 2};
 }
 
 TEST_P(Depthwise, EveryChannelCount) {
@@ -112,8 +137,18 @@ TEST_P(Depthwise, Extremes) {
     const PackedDepthwise conv = pack_depthwise(c.shape, {.wei = wei.data()}, GetParam());
     std::vector<std::byte> scratch(static_cast<std::size_t>(depthwise_scratch_bytes(conv, 9, 9)));
     std::vector<std::int32_t> acc(expected.size());
-    qconv_depthwise(conv, {.src = src.data(), .ld_src = 96, .dst = acc.data(), .ld_dst = 96, .in_h = 9, .in_w = 9, .out_h = 9, .out_w = 9, .dst_type = DstType::kInt32, .requantize = {}}, 0, 9,
-                    scratch);
+    qconv_depthwise(conv,
+                    {.src = src.data(),
+                     .ld_src = 96,
+                     .dst = acc.data(),
+                     .ld_dst = 96,
+                     .in_h = 9,
+                     .in_w = 9,
+                     .out_h = 9,
+                     .out_w = 9,
+                     .dst_type = DstType::kInt32,
+                     .requantize = {}},
+                    0, 9, scratch);
     for (std::size_t i = 0; i < acc.size(); ++i) ASSERT_EQ(acc[i], expected[i]);
   }
 }

@@ -26,24 +26,38 @@ TEST_P(Elementwise, AddAndMultiply) {
     const std::int64_t rows = random.in(1, 4), columns = random.in(1, 70), extra = random.in(0, 1) * random.in(0, 5);
     const auto broadcast = static_cast<BroadcastB>(random.in(0, 2));
     const std::int64_t ld = columns + extra;
-    Bytes a((rows - 1) * ld + columns), b(broadcast == BroadcastB::kNone ? (rows - 1) * ld + columns : broadcast == BroadcastB::kScalar ? 1 : columns),
+    Bytes a((rows - 1) * ld + columns),
+        b(broadcast == BroadcastB::kNone     ? (rows - 1) * ld + columns
+          : broadcast == BroadcastB::kScalar ? 1
+                                             : columns),
         dst((rows - 1) * ld + columns);
     a.fill(random.bytes(a.size()));
     b.fill(random.bytes(b.size()));
-    BinaryCall call{.a = a.data(), .ld_a = ld, .b = b.data(), .ld_b = ld, .broadcast = broadcast, .dst = dst.data(), .ld_dst = ld, .columns = columns, .grid = {}};
+    BinaryCall call{.a = a.data(),
+                    .ld_a = ld,
+                    .b = b.data(),
+                    .ld_b = ld,
+                    .broadcast = broadcast,
+                    .dst = dst.data(),
+                    .ld_dst = ld,
+                    .columns = columns,
+                    .grid = {}};
     const auto zero_point = [&](std::int32_t& offset) {
       offset = random.in(0, 1) == 0 ? 128 : 0;
       return static_cast<std::int32_t>(random.extreme(0, 255)) - offset;
     };
     const std::int32_t za = zero_point(call.offset_a), zb = zero_point(call.offset_b), zc = zero_point(call.offset_dst);
     const auto low = random.in(0, 1) * random.in(0, 100);
-    call.grid = {.zero_point = zc, .qmin = low - call.offset_dst, .qmax = (random.in(0, 1) == 0 ? 255 : random.in(low, 255)) - call.offset_dst};
+    call.grid = {
+        .zero_point = zc, .qmin = low - call.offset_dst, .qmax = (random.in(0, 1) == 0 ? 255 : random.in(low, 255)) - call.offset_dst};
     const float sa = std::exp(random.real(-4, 4)), sb = std::exp(random.real(-4, 4)), sc = std::exp(random.real(-4, 4));
     const RequantizeLaw law = random.in(0, 1) == 0 ? RequantizeLaw::kFloat32 : RequantizeLaw::kFixedPoint;
     const auto adder = make_adder(law, random.in(0, 1) == 0 ? AddKind::kAdd : AddKind::kSub, sa, za, sb, zb, sc, zc);
     const auto requantizer = make_requantizer(law, sa, sb, sc);
     if (!adder || !requantizer) continue;
-    const auto at = [&](std::int64_t r, std::int64_t c) { return broadcast == BroadcastB::kNone ? r * ld + c : broadcast == BroadcastB::kScalar ? 0 : c; };
+    const auto at = [&](std::int64_t r, std::int64_t c) {
+      return broadcast == BroadcastB::kNone ? r * ld + c : broadcast == BroadcastB::kScalar ? 0 : c;
+    };
     qadd(GetParam(), *adder, call, 0, rows);
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int64_t c = 0; c < columns; ++c)
@@ -52,7 +66,9 @@ TEST_P(Elementwise, AddAndMultiply) {
     qmul(GetParam(), *requantizer, za, zb, call, 0, rows);
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int64_t c = 0; c < columns; ++c)
-        ASSERT_EQ(dst[r * ld + c], multiply_elements(a[r * ld + c] - call.offset_a, za, b[at(r, c)] - call.offset_b, zb, *requantizer, call.grid) + call.offset_dst)
+        ASSERT_EQ(dst[r * ld + c],
+                  multiply_elements(a[r * ld + c] - call.offset_a, za, b[at(r, c)] - call.offset_b, zb, *requantizer, call.grid) +
+                      call.offset_dst)
             << "mul, seed 31, case " << i << " at " << r << ", " << c;
   }
 }
@@ -66,7 +82,8 @@ TEST_P(Elementwise, AddEveryPair) {
   }
   for (const RequantizeLaw law : {RequantizeLaw::kFloat32, RequantizeLaw::kFixedPoint}) {
     const auto adder = make_adder(law, AddKind::kAdd, 0.0471F, 10, 0.0321F, 128, 0.0547F, 77);
-    const BinaryCall call{.a = a.data(), .ld_a = 256, .b = b.data(), .ld_b = 256, .dst = dst.data(), .ld_dst = 256, .columns = 256, .grid = {77, 0, 255}};
+    const BinaryCall call{
+        .a = a.data(), .ld_a = 256, .b = b.data(), .ld_b = 256, .dst = dst.data(), .ld_dst = 256, .columns = 256, .grid = {77, 0, 255}};
     qadd(GetParam(), *adder, call, 0, 256);
     for (std::int64_t i = 0; i < 65536; ++i) ASSERT_EQ(dst[i], (*adder)(a[i], b[i], call.grid)) << +a[i] << " + " << +b[i];
   }
@@ -86,13 +103,26 @@ TEST_P(Elementwise, Lut) {
 
 TEST_P(Elementwise, QuantizeAndDequantize) {
   Random random(33);
-  const float specials[] = {0.0F, -0.0F, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
-                            1e38F, -1e38F, 1e-45F, 0.5F, 1.5F, 2.5F, -0.5F};
+  const float specials[] = {0.0F,
+                            -0.0F,
+                            std::numeric_limits<float>::quiet_NaN(),
+                            std::numeric_limits<float>::infinity(),
+                            -std::numeric_limits<float>::infinity(),
+                            1e38F,
+                            -1e38F,
+                            1e-45F,
+                            0.5F,
+                            1.5F,
+                            2.5F,
+                            -0.5F};
   for (std::int64_t n = 1; n <= 70; ++n) {
     Guarded<float> src(n), back(n);
     Bytes dst(n);
     const OutputGrid g = random_grid(random);
-    const Grid8 grid{.scale = random.in(0, 1) == 0 ? 1.0F : random.real(0.001F, 2.0F), .zero_point = g.zero_point, .qmin = static_cast<std::int32_t>(g.qmin), .qmax = static_cast<std::int32_t>(g.qmax)};
+    const Grid8 grid{.scale = random.in(0, 1) == 0 ? 1.0F : random.real(0.001F, 2.0F),
+                     .zero_point = g.zero_point,
+                     .qmin = static_cast<std::int32_t>(g.qmin),
+                     .qmax = static_cast<std::int32_t>(g.qmax)};
     for (std::int64_t i = 0; i < n; ++i) src[i] = random.in(0, 3) == 0 ? specials[random.in(0, 11)] : random.real(-200, 200) * grid.scale;
     quantize_linear(GetParam(), grid, src.data(), dst.data(), n);
     for (std::int64_t i = 0; i < n; ++i) ASSERT_EQ(dst[i], quantize(src[i], grid.scale, grid.zero_point, grid.qmin, grid.qmax)) << src[i];
@@ -101,8 +131,8 @@ TEST_P(Elementwise, QuantizeAndDequantize) {
   }
 }
 
-// The division must be the correctly rounded one: values within a few units in the last place of every tie, many scales, also those with extreme
-// exponents and a mantissa of all ones.
+// The division must be the correctly rounded one: values within a few units in the last place of every tie, many scales, also those with
+// extreme exponents and a mantissa of all ones.
 TEST_P(Elementwise, QuantizeAroundTies) {
   Random random(38);
   std::vector<float> src;
@@ -124,7 +154,8 @@ TEST_P(Elementwise, QuantizeAroundTies) {
     }
     dst.resize(src.size());
     quantize_linear(GetParam(), grid, src.data(), dst.data(), static_cast<std::int64_t>(src.size()));
-    for (std::size_t at = 0; at < src.size(); ++at) ASSERT_EQ(dst[at], quantize(src[at], scale, grid.zero_point, 0, 255)) << src[at] << " / " << scale;
+    for (std::size_t at = 0; at < src.size(); ++at)
+      ASSERT_EQ(dst[at], quantize(src[at], scale, grid.zero_point, 0, 255)) << src[at] << " / " << scale;
   }
 }
 
@@ -183,14 +214,16 @@ TEST_P(Elementwise, LayoutsWithQuantization) {
       for (std::int64_t b = 0; b < batch; ++b) {
         for (std::int64_t c = 0; c < channels; ++c)
           for (std::int64_t p = 0; p < pixels; ++p)
-            ASSERT_EQ(dst[(b * pixels + p) * ld + c], quantize(src[(b * channels + c) * pixels + p], grid.scale, grid.zero_point, 0, 255)) << channels << " x " << pixels;
+            ASSERT_EQ(dst[(b * pixels + p) * ld + c], quantize(src[(b * channels + c) * pixels + p], grid.scale, grid.zero_point, 0, 255))
+                << channels << " x " << pixels;
         const std::int64_t at = random.in(0, pixels);
         float* image = back.data() + b * channels * pixels;
         const std::uint8_t* from = dst.data() + b * pixels * ld;
         dequantize_nhwc_to_nchw(GetParam(), grid.scale, grid.zero_point, from, ld, channels, pixels, image, 0, at);
         dequantize_nhwc_to_nchw(GetParam(), grid.scale, grid.zero_point, from, ld, channels, pixels, image, at, pixels);
         for (std::int64_t c = 0; c < channels; ++c)
-          for (std::int64_t p = 0; p < pixels; ++p) ASSERT_EQ(image[c * pixels + p], dequantize(from[p * ld + c], grid.scale, grid.zero_point));
+          for (std::int64_t p = 0; p < pixels; ++p)
+            ASSERT_EQ(image[c * pixels + p], dequantize(from[p * ld + c], grid.scale, grid.zero_point));
       }
     }
 }
@@ -245,13 +278,16 @@ TEST_P(Elementwise, Pools) {
     p.dst = dst.data();
     const std::int32_t zx = static_cast<std::int32_t>(random.in(0, 255));
     const OutputGrid grid = random_grid(random);
-    const auto requantizers = random_requantizers(random, kLaws[random.in(0, 2)], p.kernel_h * p.kernel_w, 200.0F * static_cast<float>(p.kernel_h * p.kernel_w));
+    const auto requantizers =
+        random_requantizers(random, kLaws[random.in(0, 2)], p.kernel_h * p.kernel_w, 200.0F * static_cast<float>(p.kernel_h * p.kernel_w));
     const RequantizeTable table(requantizers, p.kernel_h * p.kernel_w, grid);
     for (const int kind : {0, 1, 2}) {
       const std::int64_t rows = p.batch * p.out_h, split = random.in(0, rows);
       for (const auto& [begin, end] : {std::pair{std::int64_t{0}, split}, std::pair{split, rows}}) {
-        if (kind == 0) qpool_max(GetParam(), p, static_cast<std::int32_t>(grid.qmin), static_cast<std::int32_t>(grid.qmax), begin, end);
-        else qpool_average(GetParam(), p, zx, kind == 1 ? PadCount::kExclude : PadCount::kInclude, table.view(), begin, end);
+        if (kind == 0)
+          qpool_max(GetParam(), p, static_cast<std::int32_t>(grid.qmin), static_cast<std::int32_t>(grid.qmax), begin, end);
+        else
+          qpool_average(GetParam(), p, zx, kind == 1 ? PadCount::kExclude : PadCount::kInclude, table.view(), begin, end);
       }
       for (std::int64_t row = 0; row < rows; ++row)
         for (std::int64_t ow = 0; ow < p.out_w; ++ow)
@@ -259,7 +295,8 @@ TEST_P(Elementwise, Pools) {
             std::int64_t best = grid.qmin, sum = 0, inside = 0, padded = 0;
             for (std::int64_t kh = 0; kh < p.kernel_h; ++kh)
               for (std::int64_t kw = 0; kw < p.kernel_w; ++kw) {
-                const std::int64_t ih = row % p.out_h * p.stride_h + kh * p.dilation_h - p.pad_top, iw = ow * p.stride_w + kw * p.dilation_w - p.pad_left;
+                const std::int64_t ih = row % p.out_h * p.stride_h + kh * p.dilation_h - p.pad_top,
+                                   iw = ow * p.stride_w + kw * p.dilation_w - p.pad_left;
                 if (ih >= p.in_h + p.pad_bottom || iw >= p.in_w + p.pad_right) continue;
                 ++padded;
                 if (ih < 0 || iw < 0 || ih >= p.in_h || iw >= p.in_w) continue;
@@ -269,8 +306,10 @@ TEST_P(Elementwise, Pools) {
                 sum += q - zx;
               }
             const std::int64_t count = std::max<std::int64_t>(1, kind == 2 ? padded : inside);
-            const std::int64_t expected = kind == 0 ? std::min(best, grid.qmax) : requantizers[static_cast<std::size_t>(count - 1)](sum, grid);
-            ASSERT_EQ(dst[(row * p.out_w + ow) * p.ld_dst + c], expected) << "seed 36, case " << i << " kind " << kind << " at " << row << ", " << ow << ", " << c;
+            const std::int64_t expected =
+                kind == 0 ? std::min(best, grid.qmax) : requantizers[static_cast<std::size_t>(count - 1)](sum, grid);
+            ASSERT_EQ(dst[(row * p.out_w + ow) * p.ld_dst + c], expected)
+                << "seed 36, case " << i << " kind " << kind << " at " << row << ", " << ow << ", " << c;
           }
     }
   }
@@ -280,7 +319,20 @@ TEST(Layout, PadResizeCopy) {
   Random random(37);
   const auto src = random.bytes(2 * 3 * 4 * 5);
   std::vector<std::uint8_t> dst(2 * 6 * 6 * 5);
-  pad_nhwc({.src = src.data(), .ld_src = 5, .dst = dst.data(), .ld_dst = 5, .batch = 2, .in_h = 3, .in_w = 4, .out_h = 6, .out_w = 6, .channels = 5, .pad_top = 2, .pad_left = -1, .value = 9}, 0, 12);
+  pad_nhwc({.src = src.data(),
+            .ld_src = 5,
+            .dst = dst.data(),
+            .ld_dst = 5,
+            .batch = 2,
+            .in_h = 3,
+            .in_w = 4,
+            .out_h = 6,
+            .out_w = 6,
+            .channels = 5,
+            .pad_top = 2,
+            .pad_left = -1,
+            .value = 9},
+           0, 12);
   for (std::size_t b = 0; b < 2; ++b)
     for (std::size_t y = 0; y < 6; ++y)
       for (std::size_t x = 0; x < 6; ++x)
@@ -289,12 +341,25 @@ TEST(Layout, PadResizeCopy) {
           ASSERT_EQ(dst[((b * 6 + y) * 6 + x) * 5 + c], inside ? src[((b * 3 + y - 2) * 4 + x + 1) * 5 + c] : 9);
         }
   const std::int32_t rows[] = {0, 0, 1, 2, 2, 2}, columns[] = {3, 2, 2, 1, 0, 0};
-  resize_nearest_nhwc({.src = src.data(), .ld_src = 5, .dst = dst.data(), .ld_dst = 5, .batch = 2, .in_h = 3, .in_w = 4, .out_h = 6, .out_w = 6, .channels = 5, .index_h = rows, .index_w = columns}, 0, 12);
+  resize_nearest_nhwc({.src = src.data(),
+                       .ld_src = 5,
+                       .dst = dst.data(),
+                       .ld_dst = 5,
+                       .batch = 2,
+                       .in_h = 3,
+                       .in_w = 4,
+                       .out_h = 6,
+                       .out_w = 6,
+                       .channels = 5,
+                       .index_h = rows,
+                       .index_w = columns},
+                      0, 12);
   for (std::size_t b = 0; b < 2; ++b)
     for (std::size_t y = 0; y < 6; ++y)
       for (std::size_t x = 0; x < 6; ++x)
         for (std::size_t c = 0; c < 5; ++c)
-          ASSERT_EQ(dst[((b * 6 + y) * 6 + x) * 5 + c], src[((b * 3 + static_cast<std::size_t>(rows[y])) * 4 + static_cast<std::size_t>(columns[x])) * 5 + c]);
+          ASSERT_EQ(dst[((b * 6 + y) * 6 + x) * 5 + c],
+                    src[((b * 3 + static_cast<std::size_t>(rows[y])) * 4 + static_cast<std::size_t>(columns[x])) * 5 + c]);
   std::vector<std::uint8_t> wide(24 * 7, 1);
   copy_rows(src.data(), 5, wide.data() + 2, 7, 5, 0, 24);
   for (std::size_t r = 0; r < 24; ++r) {

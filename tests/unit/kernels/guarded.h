@@ -94,7 +94,9 @@ inline std::vector<Requantizer> random_requantizers(Random& random, RequantizeLa
 
 inline OutputGrid random_grid(Random& random) {
   const auto low = random.in(0, 60);
-  return {.zero_point = static_cast<std::int32_t>(random.in(0, 255)), .qmin = random.in(0, 1) == 0 ? 0 : low, .qmax = random.in(0, 1) == 0 ? 255 : random.in(low, 255)};
+  return {.zero_point = static_cast<std::int32_t>(random.in(0, 255)),
+          .qmin = random.in(0, 1) == 0 ? 0 : low,
+          .qmax = random.in(0, 1) == 0 ? 255 : random.in(low, 255)};
 }
 
 inline constexpr RequantizeLaw kLaws[] = {RequantizeLaw::kFloat32, RequantizeLaw::kFixedPoint, RequantizeLaw::kShift};

@@ -21,8 +21,10 @@ class Forced {
     setenv("NIBBLE_FORCE_ISA", value, 1);
   }
   ~Forced() {
-    if (had_) setenv("NIBBLE_FORCE_ISA", old_.c_str(), 1);
-    else unsetenv("NIBBLE_FORCE_ISA");
+    if (had_)
+      setenv("NIBBLE_FORCE_ISA", old_.c_str(), 1);
+    else
+      unsetenv("NIBBLE_FORCE_ISA");
   }
 
  private:
@@ -57,7 +59,8 @@ TEST(Isa, EmptyMeansTheBest) {
 }
 
 TEST(Isa, ListHasTheReferenceOfEveryFamily) {
-  for (const char* family : {"qgemm", "qconv_depthwise", "qadd", "qmul", "qpool_max", "qpool_average", "lut", "quantize_linear", "dequantize_linear"}) {
+  for (const char* family :
+       {"qgemm", "qconv_depthwise", "qadd", "qmul", "qpool_max", "qpool_average", "lut", "quantize_linear", "dequantize_linear"}) {
     bool found = false;
     for (const KernelRow& row : list_kernels()) found = found || (row.family == family && row.isa == Isa::kReference && row.usable);
     EXPECT_TRUE(found) << family;

@@ -10,10 +10,11 @@ namespace {
 
 void check(Isa isa, const ConvCase& c, Random& random) {
   const ConvShape& s = c.shape;
-  SCOPED_TRACE(testing::Message() << to_string(isa) << " C " << s.in_channels << " O " << s.out_channels << " groups " << s.groups << " kernel "
-                                  << s.kernel_h << "x" << s.kernel_w << " stride " << s.stride_h << "x" << s.stride_w << " dilation " << s.dilation_h << "x"
-                                  << s.dilation_w << " pads " << s.pad_top << " " << s.pad_left << " " << c.pad_bottom << " " << c.pad_right << " image "
-                                  << c.batch << "x" << c.in_h << "x" << c.in_w << " law " << to_string(c.law) << " zero points " << c.zero_points);
+  SCOPED_TRACE(testing::Message() << to_string(isa) << " C " << s.in_channels << " O " << s.out_channels << " groups " << s.groups
+                                  << " kernel " << s.kernel_h << "x" << s.kernel_w << " stride " << s.stride_h << "x" << s.stride_w
+                                  << " dilation " << s.dilation_h << "x" << s.dilation_w << " pads " << s.pad_top << " " << s.pad_left
+                                  << " " << c.pad_bottom << " " << c.pad_right << " image " << c.batch << "x" << c.in_h << "x" << c.in_w
+                                  << " law " << to_string(c.law) << " zero points " << c.zero_points);
   ASSERT_GT(c.out_h(), 0);
   ASSERT_GT(c.out_w(), 0);
   const std::int64_t ld_src = s.in_channels + c.extra_src;
@@ -36,12 +37,24 @@ void check(Isa isa, const ConvCase& c, Random& random) {
   Guarded<std::byte> scratch((scratch_bytes + 63) / 64 * 64);
   const std::span<std::byte> memory{scratch.data(), static_cast<std::size_t>(scratch_bytes)};
   const OutputGrid grid = random_grid(random);
-  const auto requantizers = random_requantizers(random, c.law, s.out_channels, 4000.0F * static_cast<float>(s.in_channels / s.groups * s.kernel_h * s.kernel_w));
+  const auto requantizers =
+      random_requantizers(random, c.law, s.out_channels, 4000.0F * static_cast<float>(s.in_channels / s.groups * s.kernel_h * s.kernel_w));
   const RequantizeTable table(requantizers, s.out_channels, grid);
 
   Guarded<std::int32_t> acc((pixels - 1) * ld_dst + s.out_channels);
-  ConvCall call{.src = src.data(), .ld_src = ld_src, .dst = acc.data(), .ld_dst = ld_dst, .batch = c.batch, .in_h = c.in_h, .in_w = c.in_w,
-                .out_h = c.out_h(), .out_w = c.out_w(), .dst_type = DstType::kInt32, .requantize = {}, .dynamic_zero_point = dynamic, .src_zero_point = zx};
+  ConvCall call{.src = src.data(),
+                .ld_src = ld_src,
+                .dst = acc.data(),
+                .ld_dst = ld_dst,
+                .batch = c.batch,
+                .in_h = c.in_h,
+                .in_w = c.in_w,
+                .out_h = c.out_h(),
+                .out_w = c.out_w(),
+                .dst_type = DstType::kInt32,
+                .requantize = {},
+                .dynamic_zero_point = dynamic,
+                .src_zero_point = zx};
   const std::int64_t units = pixels;
   qconv(conv, call, 0, units, memory);
   for (std::int64_t p = 0; p < pixels; ++p)
@@ -58,9 +71,11 @@ void check(Isa isa, const ConvCase& c, Random& random) {
   qconv(conv, call, split, units, memory);
   for (std::int64_t p = 0; p < pixels; ++p) {
     for (std::int64_t o = 0; o < s.out_channels; ++o)
-      ASSERT_EQ(dst[p * ld_dst + o], requantizers[static_cast<std::size_t>(o)](expected[static_cast<std::size_t>(p * s.out_channels + o)], grid))
+      ASSERT_EQ(dst[p * ld_dst + o],
+                requantizers[static_cast<std::size_t>(o)](expected[static_cast<std::size_t>(p * s.out_channels + o)], grid))
           << "pixel " << p << " channel " << o;
-    for (std::int64_t o = s.out_channels; p + 1 < pixels && o < ld_dst; ++o) ASSERT_EQ(dst[p * ld_dst + o], 0xa5) << "written between pixels";
+    for (std::int64_t o = s.out_channels; p + 1 < pixels && o < ld_dst; ++o)
+      ASSERT_EQ(dst[p * ld_dst + o], 0xa5) << "written between pixels";
   }
 }
 
@@ -72,10 +87,22 @@ TEST_P(Qconv, FirstLayers) {
   for (const std::int64_t channels : {1, 2, 3, 5})
     for (const std::int64_t stride : {1, 2})
       for (const std::int64_t kernel : {3, 5, 7})
-        check(GetParam(), {.shape = {.in_channels = channels, .out_channels = 24, .kernel_h = kernel, .kernel_w = kernel, .stride_h = stride, .stride_w = stride,
-                                     .pad_top = kernel / 2, .pad_left = stride == 2 ? 0 : kernel / 2},
-                           .batch = 2, .in_h = 11, .in_w = 13, .pad_bottom = kernel / 2, .pad_right = kernel / 2, .extra_src = kernel == 5 ? 1 : 0,
-                           .zero_points = kernel == 7 ? 2 : 0},
+        check(GetParam(),
+              {.shape = {.in_channels = channels,
+                         .out_channels = 24,
+                         .kernel_h = kernel,
+                         .kernel_w = kernel,
+                         .stride_h = stride,
+                         .stride_w = stride,
+                         .pad_top = kernel / 2,
+                         .pad_left = stride == 2 ? 0 : kernel / 2},
+               .batch = 2,
+               .in_h = 11,
+               .in_w = 13,
+               .pad_bottom = kernel / 2,
+               .pad_right = kernel / 2,
+               .extra_src = kernel == 5 ? 1 : 0,
+               .zero_points = kernel == 7 ? 2 : 0},
               random);
 }
 
@@ -84,14 +111,23 @@ TEST_P(Qconv, Pointwise) {
   for (const std::int64_t channels : {1, 4, 7, 33})
     for (const std::int64_t stride : {1, 2})
       for (const std::int64_t extra : {0, 3})
-        check(GetParam(), {.shape = {.in_channels = channels, .out_channels = 21, .stride_h = stride, .stride_w = stride}, .batch = 2, .in_h = 7, .in_w = 9,
-                           .extra_src = extra, .extra_dst = extra},
+        check(GetParam(),
+              {.shape = {.in_channels = channels, .out_channels = 21, .stride_h = stride, .stride_w = stride},
+               .batch = 2,
+               .in_h = 7,
+               .in_w = 9,
+               .extra_src = extra,
+               .extra_dst = extra},
               random);
 }
 
 TEST_P(Qconv, OneDimensional) {
   Random random(13);
-  check(GetParam(), {.shape = {.in_channels = 6, .out_channels = 9, .kernel_w = 5, .stride_w = 2, .dilation_w = 2, .pad_left = 4}, .in_w = 40, .pad_right = 3}, random);
+  check(GetParam(),
+        {.shape = {.in_channels = 6, .out_channels = 9, .kernel_w = 5, .stride_w = 2, .dilation_w = 2, .pad_left = 4},
+         .in_w = 40,
+         .pad_right = 3},
+        random);
 }
 
 // Random geometry: groups, strides, dilations, padding (also wider than the kernel), batch, laws, affine weights.

@@ -23,8 +23,8 @@ struct Case {
 
 // The product by its formula, and the kernel's, both as bytes and as accumulators.
 void check(Isa isa, const Case& c, Random& random) {
-  SCOPED_TRACE(testing::Message() << to_string(isa) << " m " << c.m << " n " << c.n << " k " << c.k << " law " << to_string(c.law) << " zero "
-                                  << static_cast<int>(c.zero) << " +" << c.extra_src << " +" << c.extra_dst);
+  SCOPED_TRACE(testing::Message() << to_string(isa) << " m " << c.m << " n " << c.n << " k " << c.k << " law " << to_string(c.law)
+                                  << " zero " << static_cast<int>(c.zero) << " +" << c.extra_src << " +" << c.extra_dst);
   const std::int64_t ld_src = c.k + c.extra_src;
   const std::int64_t ld_dst = c.n + c.extra_dst;
   Guarded<std::uint8_t> src((c.m - 1) * ld_src + c.k);
@@ -46,13 +46,21 @@ void check(Isa isa, const Case& c, Random& random) {
       expected[static_cast<std::size_t>(m * c.n + n)] = acc;
     }
 
-  const GemmWeights weights{.n = c.n, .k = c.k, .wei = wei.data(), .stride_k = stride_k, .stride_n = stride_n, .zero_points = zero_points, .bias = bias, .src_zero_point = zx};
+  const GemmWeights weights{.n = c.n,
+                            .k = c.k,
+                            .wei = wei.data(),
+                            .stride_k = stride_k,
+                            .stride_n = stride_n,
+                            .zero_points = zero_points,
+                            .bias = bias,
+                            .src_zero_point = zx};
   const std::int64_t bytes = packed_gemm_bytes(c.n, c.k, isa);
   Guarded<std::byte> memory((bytes + 63) / 64 * 64);
   const PackedGemm packed = pack_gemm_into(weights, isa, {memory.data(), static_cast<std::size_t>(bytes)});
 
   Guarded<std::int32_t> acc((c.m - 1) * ld_dst + c.n);
-  GemmCall call{.src = src.data(), .ld_src = ld_src, .dst = acc.data(), .ld_dst = ld_dst, .rows = c.m, .dst_type = DstType::kInt32, .requantize = {}};
+  GemmCall call{
+      .src = src.data(), .ld_src = ld_src, .dst = acc.data(), .ld_dst = ld_dst, .rows = c.m, .dst_type = DstType::kInt32, .requantize = {}};
   qgemm(packed, call, 0, c.m);
   for (std::int64_t m = 0; m < c.m; ++m)
     for (std::int64_t n = 0; n < c.n; ++n)
@@ -71,7 +79,8 @@ void check(Isa isa, const Case& c, Random& random) {
   qgemm(packed, call, split, c.m);
   for (std::int64_t m = 0; m < c.m; ++m) {
     for (std::int64_t n = 0; n < c.n; ++n)
-      ASSERT_EQ(dst[m * ld_dst + n], requantizers[static_cast<std::size_t>(n)](expected[static_cast<std::size_t>(m * c.n + n)], grid)) << "at " << m << ", " << n;
+      ASSERT_EQ(dst[m * ld_dst + n], requantizers[static_cast<std::size_t>(n)](expected[static_cast<std::size_t>(m * c.n + n)], grid))
+          << "at " << m << ", " << n;
     for (std::int64_t n = c.n; m + 1 < c.m && n < ld_dst; ++n) ASSERT_EQ(dst[m * ld_dst + n], 0xa5) << "written between rows " << m;
   }
 }
@@ -101,7 +110,9 @@ TEST_P(Qgemm, LawsAndZeroPoints) {
     for (const Zero zero : {Zero::kSymmetric, Zero::kPerTensor, Zero::kPerColumn})
       for (const std::int64_t m : {1, 6, 50})
         for (const std::int64_t n : {5, 16, 40, 64, 130})
-          for (const std::int64_t k : {3, 64, 201}) check(GetParam(), {.m = m, .n = n, .k = k, .extra_src = 1, .extra_dst = 2, .zero = zero, .law = law, .transposed = n % 2 == 0}, random);
+          for (const std::int64_t k : {3, 64, 201})
+            check(GetParam(), {.m = m, .n = n, .k = k, .extra_src = 1, .extra_dst = 2, .zero = zero, .law = law, .transposed = n % 2 == 0},
+                  random);
 }
 
 // Extremes at each position of K: what vpmaddubsw would saturate.
@@ -114,14 +125,16 @@ TEST_P(Qgemm, ExtremesAtEveryDepth) {
       wei[static_cast<std::size_t>(at)] = wei[static_cast<std::size_t>(at) + 1] = static_cast<std::int8_t>(value);
       const PackedGemm packed = pack_gemm({.n = 1, .k = kK, .wei = wei.data(), .stride_k = 1, .stride_n = kK}, GetParam());
       std::int32_t acc = 0;
-      qgemm(packed, {.src = src.data(), .ld_src = kK, .dst = &acc, .ld_dst = 1, .rows = 1, .dst_type = DstType::kInt32, .requantize = {}}, 0, 1);
+      qgemm(packed, {.src = src.data(), .ld_src = kK, .dst = &acc, .ld_dst = 1, .rows = 1, .dst_type = DstType::kInt32, .requantize = {}},
+            0, 1);
       ASSERT_EQ(acc, 2 * 255 * value) << "at " << at;
     }
 }
 
 // float(acc) above 2^24 rounds; results far outside of the grid clamp on the right side.
 TEST_P(Qgemm, AccumulatorsAtTheEdgesOfInt32) {
-  const std::vector<std::int32_t> bias = {2147483647, -2147483647 - 1, 16777217, -16777217, 0, 1, -1, 33554435, 2147483520, -2147483648 + 127, 7, 8, 9, 10, 11, 12, 13};
+  const std::vector<std::int32_t> bias = {
+      2147483647, -2147483647 - 1, 16777217, -16777217, 0, 1, -1, 33554435, 2147483520, -2147483648 + 127, 7, 8, 9, 10, 11, 12, 13};
   const auto n = static_cast<std::int64_t>(bias.size());
   const std::vector<std::int8_t> wei(static_cast<std::size_t>(n), 0);
   const std::uint8_t src = 0;
@@ -166,9 +179,12 @@ TEST_P(Qgemm, Ties) {
     qgemm(packed, {.src = &src, .ld_src = 1, .dst = dst.data(), .ld_dst = 8, .rows = 1, .requantize = table.view()}, 0, 1);
     return std::vector<int>(dst.begin(), dst.end());
   };
-  EXPECT_EQ(run({.law = RequantizeLaw::kFloat32, .multiplier = 0.5F, .fixed = {}, .shift = 0}), (std::vector<int>{100, 102, 102, 100, 98, 98, 101, 102}));
-  EXPECT_EQ(run({.law = RequantizeLaw::kFixedPoint, .multiplier = 0.5F, .fixed = {1 << 30, 31}, .shift = 0}), (std::vector<int>{101, 102, 103, 100, 99, 98, 101, 102}));
-  EXPECT_EQ(run({.law = RequantizeLaw::kShift, .multiplier = 0.5F, .fixed = {}, .shift = 1}), (std::vector<int>{101, 102, 103, 100, 99, 98, 101, 102}));
+  EXPECT_EQ(run({.law = RequantizeLaw::kFloat32, .multiplier = 0.5F, .fixed = {}, .shift = 0}),
+            (std::vector<int>{100, 102, 102, 100, 98, 98, 101, 102}));
+  EXPECT_EQ(run({.law = RequantizeLaw::kFixedPoint, .multiplier = 0.5F, .fixed = {1 << 30, 31}, .shift = 0}),
+            (std::vector<int>{101, 102, 103, 100, 99, 98, 101, 102}));
+  EXPECT_EQ(run({.law = RequantizeLaw::kShift, .multiplier = 0.5F, .fixed = {}, .shift = 1}),
+            (std::vector<int>{101, 102, 103, 100, 99, 98, 101, 102}));
 }
 
 TEST_P(Qgemm, UnsignedWeightsAndDynamicZeroPoint) {
@@ -177,17 +193,32 @@ TEST_P(Qgemm, UnsignedWeightsAndDynamicZeroPoint) {
   const auto src = random.bytes(kM * kK);
   const auto wei = random.bytes(kK * kN);
   const std::vector<std::int32_t> zw = {static_cast<std::int32_t>(140 - 128)};
-  const PackedGemm packed = pack_gemm({.n = kN, .k = kK, .wei = reinterpret_cast<const std::int8_t*>(wei.data()), .stride_k = kN, .stride_n = 1, .flip = 0x80, .zero_points = zw}, GetParam());
+  const PackedGemm packed = pack_gemm({.n = kN,
+                                       .k = kK,
+                                       .wei = reinterpret_cast<const std::int8_t*>(wei.data()),
+                                       .stride_k = kN,
+                                       .stride_n = 1,
+                                       .flip = 0x80,
+                                       .zero_points = zw},
+                                      GetParam());
   std::vector<std::int32_t> bias(kN + kChannelSlack);
   fold_bias(packed, 99, bias.data());
   std::vector<std::int32_t> acc(kM * kN);
-  const GemmCall call{.src = src.data(), .ld_src = kK, .dst = acc.data(), .ld_dst = kN, .rows = kM, .dst_type = DstType::kInt32, .requantize = {}, .bias = bias.data()};
+  const GemmCall call{.src = src.data(),
+                      .ld_src = kK,
+                      .dst = acc.data(),
+                      .ld_dst = kN,
+                      .rows = kM,
+                      .dst_type = DstType::kInt32,
+                      .requantize = {},
+                      .bias = bias.data()};
   qgemm_panels(packed, call, 0, kM, 0, 1);
   qgemm_panels(packed, call, 0, kM, 1, gemm_panels(packed));
   for (std::int64_t m = 0; m < kM; ++m)
     for (std::int64_t n = 0; n < kN; ++n) {
       std::int32_t expected = 0;
-      for (std::int64_t k = 0; k < kK; ++k) expected += (src[static_cast<std::size_t>(m * kK + k)] - 99) * (wei[static_cast<std::size_t>(k * kN + n)] - 140);
+      for (std::int64_t k = 0; k < kK; ++k)
+        expected += (src[static_cast<std::size_t>(m * kK + k)] - 99) * (wei[static_cast<std::size_t>(k * kN + n)] - 140);
       ASSERT_EQ(acc[static_cast<std::size_t>(m * kN + n)], expected);
     }
 }
