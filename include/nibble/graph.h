@@ -140,6 +140,8 @@ class GraphEditor {
   void replace_uses(const std::unordered_map<ValueId, ValueId>& replacements);
   void set_type(ValueId id, TensorType type);
   void set_constant(ValueId id, Tensor tensor);
+  // The value keeps its type and is known no longer; it needs a producer before finish().
+  void clear_constant(ValueId id);
   void rename_value(ValueId id, std::string name);
   void set_outputs(std::vector<ValueId> outputs);
   void set_inputs(std::vector<ValueId> inputs);

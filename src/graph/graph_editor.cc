@@ -163,6 +163,8 @@ void GraphEditor::set_constant(ValueId id, Tensor tensor) {
   value.constant = std::move(tensor);
 }
 
+void GraphEditor::clear_constant(ValueId id) { graph_.values_[index(id)].constant.reset(); }
+
 void GraphEditor::rename_value(ValueId id, std::string name) {
   Value& value = graph_.values_[index(id)];
   if (value.name == name) return;

@@ -14,6 +14,7 @@ DataType type_of(std::span<const TensorType> types, ValueId id) {
 std::optional<std::string> why_not_compute(const Graph& graph, const Node& node, std::span<const TensorType> types) {
   const ValueId weights = node.input(1);
   if (node.op_type != "MatMul" && !graph.is_constant(weights)) return "its weights are computed at run time";
+  if (graph.is_constant(weights) && graph.value(weights).constant->size() == 0) return "its weights are empty";
   if (node.op_type == "MatMul") {
     if (!graph.is_constant(weights)) return std::nullopt;
     if (graph.value(weights).constant->rank() < 2) return "its right side is a vector";
@@ -73,6 +74,7 @@ std::optional<std::string> why_not_integer(const Graph& graph, const Node& node,
   if (op->rule == QuantRule::kFloat) return op->note.empty() ? "the operator has no integer form" : std::string(op->note);
   if (op->rule == QuantRule::kNotReal) return "it does not compute with real numbers";
 
+  if (node.output(0) == kNoValue) return "its first output is left out";
   for (std::size_t i = 0; i < node.outputs.size(); ++i) {
     if (node.outputs[i] == kNoValue) continue;
     if (i > 0 && node.op_type != "Split") return "its second output is used";

@@ -63,10 +63,17 @@ Shape PlanBuilder::shape(const Node& node, ValueId v) const {
 
 const Tensor* PlanBuilder::known(ValueId v) const {
   if (v == kNoValue) return nullptr;
-  const Value& value = program_.model.graph.value(v);
-  if (value.constant) return &*value.constant;
+  if (const Tensor* fixed = constant(v)) return fixed;
   const auto& computed = inferred_.constants[index(v)];
   return computed ? &*computed : nullptr;
+}
+
+const Tensor* PlanBuilder::constant(ValueId v) const {
+  if (v == kNoValue) return nullptr;
+  const auto& value = program_.model.graph.value(v).constant;
+  if (value) return &*value;
+  const auto& real = program_.reals[index(v)];
+  return real ? &*real : nullptr;
 }
 
 Layout PlanBuilder::layout_of(ValueId v) const {
@@ -205,19 +212,24 @@ void PlanBuilder::lower_plain(const Node& node) {
   struct State {
     std::unique_ptr<OpState> state;
   };
-  auto constant_inputs = std::make_shared<std::vector<char>>();
-  for (const ValueId v : node.inputs) constant_inputs->push_back(graph.is_constant(v) ? 1 : 0);
+  const std::size_t count = node.inputs.size();
+  const std::shared_ptr<bool[]> constant_inputs = std::make_shared<bool[]>(count);
+  std::vector<const Tensor*> constants;  // they live as long as the program
+  for (std::size_t i = 0; i < count; ++i) {
+    constants.push_back(constant(node.inputs[i]));
+    constant_inputs[static_cast<std::ptrdiff_t>(i)] = constants.back() != nullptr;
+  }
   auto state = std::make_shared<State>();
   const Program::Impl* program = &program_;
   const NodeId id = current_;
-  add_step(node, "float:" + node.op_type, 0, [program, id, state, constant_inputs](const RunContext& run) {
+  add_step(node, "float:" + node.op_type, 0, [program, id, state, constant_inputs, constants](const RunContext& run) {
     const Graph& g = program->model.graph;
     const Node& n = g.node(id);
     std::vector<const Tensor*> inputs;
     inputs.reserve(n.inputs.size());
-    for (const ValueId v : n.inputs) {
-      if (v == kNoValue) inputs.push_back(nullptr);
-      else inputs.push_back(g.is_constant(v) ? &*g.value(v).constant : &(*run.tensors)[index(v)]);
+    for (std::size_t i = 0; i < n.inputs.size(); ++i) {
+      if (n.inputs[i] == kNoValue || constants[i] != nullptr) inputs.push_back(constants[i]);
+      else inputs.push_back(&(*run.tensors)[index(n.inputs[i])]);
     }
     const EvalContext context{.node = n,
                               .opset = g.opset(n.domain),
@@ -225,7 +237,7 @@ void PlanBuilder::lower_plain(const Node& node) {
                               .mode = ExecMode::kFixedOrder,
                               .pool = run.pool,
                               .state = &state->state,
-                              .constant_inputs = {reinterpret_cast<const bool*>(constant_inputs->data()), constant_inputs->size()}};
+                              .constant_inputs = {constant_inputs.get(), n.inputs.size()}};
     std::vector<Tensor> outputs = evaluate_node(context);
     for (std::size_t i = 0; i < n.outputs.size() && i < outputs.size(); ++i) {
       if (n.outputs[i] != kNoValue) (*run.tensors)[index(n.outputs[i])] = std::move(outputs[i]);
@@ -237,7 +249,7 @@ std::unique_ptr<const Plan> PlanBuilder::build() {
   const Graph& graph = program_.model.graph;
   for (std::size_t i = 0; i < graph.inputs().size(); ++i) {
     const ValueId v = graph.inputs()[i];
-    if (!is_integer(v)) continue;
+    if (!is_stored(v)) continue;
     // An integer input: copied into the arena, plain.
     Node node;
     node.name = graph.value(v).name;
@@ -264,7 +276,7 @@ std::unique_ptr<const Plan> PlanBuilder::build() {
     pending_.clear();
   }
   for (const ValueId v : graph.outputs()) {
-    if (!is_integer(v) || graph.is_constant(v)) continue;
+    if (!is_stored(v) || graph.is_constant(v)) continue;
     Node node;
     node.name = graph.value(v).name;
     node.op_type = "output";

@@ -28,10 +28,14 @@ class PlanBuilder {
   int threads() const { return threads_; }
   const QuantParams& params(ValueId v) const { return *program_.model.params_of(v); }
   bool is_integer(ValueId v) const { return v != kNoValue && program_.model.params_of(v) != nullptr; }
+  // Integers that the kernels take lie in the arena; wider ones are tensors, and only edges touch them.
+  bool is_stored(ValueId v) const { return is_integer(v) && params(v).type.bit_width <= kStoredBits; }
   // The concrete shape of a value. Throws Error{kUnsupported} naming `node` where it is only known at run time.
   Shape shape(const Node& node, ValueId v) const;
   // The value of an operand that is known beforehand (axes, starts ...); nullptr if not.
   const Tensor* known(ValueId v) const;
+  // The same for every input: an initializer of reals, or what a DequantizeLinear makes of one of integers.
+  const Tensor* constant(ValueId v) const;
   // What lowering prepared for the current node.
   template <typename T>
   const T* prepared() const {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/fail.h"
+#include "numeric/quantize.h"
 #include "ops/op.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
@@ -56,18 +57,25 @@ class Lowering {
     make_shape_graph();
     impl_->prepared.resize(graph.nodes().size());
     impl_->constants.resize(graph.values().size());
+    impl_->reals.resize(graph.values().size());
     for (NodeId n = 0; n < static_cast<NodeId>(graph.nodes().size()); ++n) prepare(n);
     return impl_;
   }
 
  private:
   void check_widths() const {
+    // Wider integers pass through the edges alone: QuantizeLinear, DequantizeLinear, and the outside.
     const QuantizedGraph& model = impl_->model;
-    for (std::size_t v = 0; v < model.params.size(); ++v) {
-      const Value& value = model.graph.values()[v];
-      if (model.params[v] && !value.constant && model.params[v]->type.bit_width > 8)
-        fail(ErrorCode::kUnsupported, "value '{}': the integer runtime has activations of up to 8 bits, not {}", value.name,
-             model.params[v]->type.bit_width);
+    for (const Node& node : model.graph.nodes()) {
+      if (model.params_of(node.output(0)) == nullptr || node.op_type == "QuantizeLinear") continue;
+      std::vector<ValueId> operands = node.outputs;
+      for (const std::size_t i : operands_of(model.graph, node).activations) operands.push_back(node.input(i));
+      for (const ValueId v : operands) {
+        const QuantParams* params = model.params_of(v);
+        if (params != nullptr && params->type.bit_width > kStoredBits)
+          fail(ErrorCode::kUnsupported, "node '{}' ({}): the integer runtime has activations of up to {} bits, but '{}' has {}", node.name,
+               node.op_type, kStoredBits, model.graph.value(v).name, params->type.bit_width);
+      }
     }
   }
 
@@ -84,14 +92,11 @@ class Lowering {
     for (ValueId v = 0; v < static_cast<ValueId>(model.params.size()); ++v) {
       if (!model.params[index(v)]) continue;
       const Value& value = model.graph.value(v);
-      if (value.constant) {
-        // Shapes only: the elements are never touched.
-        editor.set_constant(v, Tensor(DataType::kFloat32, value.constant->shape()));
-      } else {
-        TensorType type = value.type;
-        type.dtype = DataType::kFloat32;
-        editor.set_type(v, std::move(type));
-      }
+      // Shapes only: inference computes with the constants that it knows, and these are codes, no reals.
+      TensorType type = value.constant ? make_type(DataType::kFloat32, value.constant->shape()) : value.type;
+      type.dtype = DataType::kFloat32;
+      editor.clear_constant(v);
+      editor.set_type(v, std::move(type));
     }
     // No finish(): ids must stay those of the model.
   }
@@ -99,6 +104,7 @@ class Lowering {
   void prepare(NodeId n) {
     const QuantizedGraph& model = impl_->model;
     const Node& node = model.graph.node(n);
+    if (node.op_type == "DequantizeLinear" && model.params_of(node.input(0)) != nullptr) return prepare_reals(node);
     if (model.params_of(node.output(0)) == nullptr || node.op_type == "QuantizeLinear") return;
     const Operands operands = operands_of(model.graph, node);
     for (const std::size_t i : operands.activations) {
@@ -107,6 +113,16 @@ class Lowering {
     const OpDef* op = find_op(node.domain, node.op_type);
     if (node.op_type == "Requantize" || (op != nullptr && op->rule == QuantRule::kUnaryTable)) prepare_table(n);
     else if (operands.weights) prepare_weights(n);
+  }
+
+  // Integer constants that float nodes read: dequantized once.
+  void prepare_reals(const Node& node) {
+    const Value& value = impl_->model.graph.value(node.input(0));
+    if (!value.constant || node.output(0) == kNoValue) return;
+    Tensor x(DataType::kFloat32, value.constant->shape());
+    dequantize(codes_of(*value.constant), value.constant->shape(), *impl_->model.params_of(node.input(0)), x.mutable_data<float>());
+    impl_->weight_bytes += static_cast<std::int64_t>(x.size_bytes());
+    impl_->reals[index(node.output(0))] = std::move(x);
   }
 
   void prepare_constant(ValueId v) {
@@ -192,7 +208,7 @@ class Lowering {
     const Node& node = impl_->model.graph.node(n);
     const Tensor& codes = *impl_->model.graph.value(node.input(1)).constant;
     const Shape& w = codes.shape();
-    if (w.size() > 4) fail(ErrorCode::kUnsupported, "node '{}' (ConvTranspose): the integer runtime has one and two spatial axes", node.name);
+    if (w.size() > 4) return prepare_plain_conv(n);
     const std::size_t rank = w.size() - 2;
     WeightView view = view_weights(node);
     kernels::ConvShape shape;

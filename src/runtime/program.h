@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -17,6 +18,9 @@
 #include "numeric/requantize.h"
 
 namespace nibble {
+
+// The widest integers that the kernels take.
+inline constexpr int kStoredBits = 8;
 
 // Integer activations are stored as uint8: an int8 tensor as q + 128. Everything that the kernels see is on this unsigned grid.
 struct StoredGrid {
@@ -54,9 +58,10 @@ using Prepared = std::variant<std::monostate, PreparedConv, PreparedDepthwise, P
 
 struct Program::Impl {
   QuantizedGraph model;
-  Graph shape_graph;  // the same ids; integers are floats there and the edges are identities
+  Graph shape_graph;  // the same ids; integers are floats there, integer constants unknown ones, and the edges are identities
   std::vector<Prepared> prepared;                         // by NodeId
   std::vector<std::shared_ptr<const std::vector<std::uint8_t>>> constants;  // by ValueId: stored codes of constant activation operands, plain layout
+  std::vector<std::optional<Tensor>> reals;  // by ValueId: constants that DequantizeLinear makes of integer constants
   std::vector<std::string> input_names, output_names;
   std::vector<TensorType> input_types;
   kernels::Isa isa = kernels::Isa::kReference;

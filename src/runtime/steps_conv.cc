@@ -63,8 +63,10 @@ void add_depthwise_step(PlanBuilder& plan, const Node& node, const kernels::Conv
   });
 }
 
-// Three spatial axes: nested loops on the ONNX layout.
+// Three spatial axes: nested loops on the ONNX layout. A transposed convolution gathers, too: output position o takes from input position i by tap t
+// where i stride = o + pad - t dilation.
 void add_plain_conv_step(PlanBuilder& plan, const Node& node, const Shape& x, const Shape& y, const Window& window) {
+  const bool transposed = node.op_type == "ConvTranspose";
   const PreparedPlainConv* prepared = plan.prepared<PreparedPlainConv>();
   const Ref src = plan.read(node, node.input(0), Layout::kPlain);
   const Ref dst = plan.write(node, node.output(0), Layout::kPlain);
@@ -94,16 +96,24 @@ void add_plain_conv_step(PlanBuilder& plan, const Node& node, const Shape& x, co
             std::int64_t step = 1;
             bool inside = true;
             for (std::size_t d = w.kernel.size(); d-- > 0;) {
-              const std::int64_t i = rest_p % w.output[d] * w.stride[d] + rest_t % w.kernel[d] * w.dilation[d] - w.pad_begin[d];
+              const std::int64_t o_d = rest_p % w.output[d];
+              const std::int64_t t_d = rest_t % w.kernel[d] * w.dilation[d];
               rest_p /= w.output[d];
               rest_t /= w.kernel[d];
+              std::int64_t i = transposed ? o_d + w.pad_begin[d] - t_d : o_d * w.stride[d] + t_d - w.pad_begin[d];
+              if (transposed) {
+                inside = inside && i % w.stride[d] == 0;
+                i /= w.stride[d];
+              }
               inside = inside && i >= 0 && i < w.input[d];
               flat += i * step;
               step *= w.input[d];
             }
             if (!inside) continue;
-            for (std::int64_t c = 0; c < group_in; ++c)
-              acc += (in[(first + c) * in_plane + flat] - zero_point) * prepared->weights[static_cast<std::size_t>((o * group_in + c) * taps + t)];
+            for (std::int64_t c = 0; c < group_in; ++c) {
+              const std::int64_t row = transposed ? (o / group_out * group_in + c) * group_out + o % group_out : o * group_in + c;
+              acc += (in[(first + c) * in_plane + flat] - zero_point) * prepared->weights[static_cast<std::size_t>(row * taps + t)];
+            }
           }
           out[plane * out_plane + p] = prepared->requantize(acc, o);
         }
@@ -152,6 +162,7 @@ void lower_conv_transpose(PlanBuilder& plan, const Node& node) {
   const Shape x = plan.shape(node, node.input(0));
   const Shape y = plan.shape(node, node.output(0));
   const Window window = conv_transpose_window(node, x, plan.model().graph.value(node.input(1)).constant->shape());
+  if (plan.prepared<PreparedPlainConv>() != nullptr) return add_plain_conv_step(plan, node, x, y, window);
   const Window2d w = window_2d(window);  // in: of x; out: of y
   const std::size_t rank = window.input.size();
   const std::int64_t stride_w = window.stride[rank - 1];

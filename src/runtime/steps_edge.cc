@@ -1,6 +1,8 @@
 // The edges between floats and integers.
 #include "base/fail.h"
 #include "kernels/quantize_linear/quantize_linear.h"
+#include "numeric/quantize.h"
+#include "quantize/weights.h"
 #include "runtime/plan_builder.h"
 
 namespace nibble {
@@ -21,9 +23,39 @@ bool wanted_channels_last(const PlanBuilder& plan, ValueId v) {
   return false;
 }
 
+// Integers of more bits than the kernels take: the scalar law, tensor to tensor.
+void quantize_wide(PlanBuilder& plan, const Node& node) {
+  const ValueId x = node.input(0);
+  const ValueId q = node.output(0);
+  const Tensor* constant = plan.constant(x);
+  const QuantParams* params = &plan.params(q);
+  const std::string name = node.name;
+  plan.produce(q);
+  plan.add_step(node, "quantize_wide", 0, [=](const RunContext& run) {
+    const Tensor& tensor = constant != nullptr ? *constant : (*run.tensors)[index(x)];
+    if (tensor.type() != DataType::kFloat32)
+      fail(ErrorCode::kInvalidModel, "node '{}' (QuantizeLinear): its input is {}, not float32", name, to_string(tensor.type()));
+    (*run.tensors)[index(q)] = quantize_tensor(tensor, *params);
+  });
+}
+
+void dequantize_wide(PlanBuilder& plan, const Node& node) {
+  const ValueId q = node.input(0);
+  const ValueId x = node.output(0);
+  const QuantParams* params = &plan.params(q);
+  plan.produce(x);
+  plan.add_step(node, "dequantize_wide", 0, [=](const RunContext& run) {
+    const Tensor& tensor = (*run.tensors)[index(q)];
+    Tensor out(DataType::kFloat32, tensor.shape());
+    dequantize(codes_of(tensor), tensor.shape(), *params, out.mutable_data<float>());
+    (*run.tensors)[index(x)] = std::move(out);
+  });
+}
+
 }  // namespace
 
 void lower_quantize(PlanBuilder& plan, const Node& node) {
+  if (!plan.is_stored(node.output(0))) return quantize_wide(plan, node);
   const ValueId x = node.input(0);
   const ValueId q = node.output(0);
   const Shape shape = plan.shape(node, q);
@@ -57,9 +89,13 @@ void lower_dequantize(PlanBuilder& plan, const Node& node) {
   const ValueId q = node.input(0);
   const ValueId x = node.output(0);
   if (plan.model().graph.is_constant(q)) {
-    // A constant that only float nodes read: settled here.
-    fail(ErrorCode::kUnsupported, "node '{}' (DequantizeLinear): its input is a constant; fold it first", node.name);
+    // The program has the reals already; readers that know it is a constant do not come here for them.
+    const Tensor* real = plan.constant(x);
+    plan.produce(x);
+    plan.add_step(node, "constant", 0, [x, real](const RunContext& run) { (*run.tensors)[index(x)] = *real; });
+    return;
   }
+  if (!plan.is_stored(q)) return dequantize_wide(plan, node);
   const Shape shape = plan.shape(node, x);
   const Extents e = extents_of(shape);
   const Layout layout = plan.layout_of(q);

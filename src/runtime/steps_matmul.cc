@@ -58,9 +58,7 @@ void lower_dynamic(PlanBuilder& plan, const Node& node) {
   const std::size_t rank = std::max(a.size(), b.size()) - 2;
   Shape batch(rank, 1);
   const auto extent = [&](const Shape& s, std::size_t axis) { return axis + s.size() < rank + 2 ? 1 : s[axis + s.size() - 2 - rank]; };
-  for (std::size_t i = 0; i < rank; ++i) batch[i] = std::max(extent(a, i), extent(b, i));
-  if (std::any_of(a.begin(), a.end(), [](std::int64_t d) { return d == 0; }) || std::any_of(b.begin(), b.end(), [](std::int64_t d) { return d == 0; }))
-    fail(ErrorCode::kUnsupported, "node '{}' ({}): an operand is empty", node.name, node.op_type);
+  for (std::size_t i = 0; i < rank; ++i) batch[i] = extent(a, i) == 1 ? extent(b, i) : extent(a, i);
   std::vector<Product> products;
   for (std::int64_t i = 0; i < element_count(batch); ++i) {
     Product p;
@@ -82,6 +80,14 @@ void lower_dynamic(PlanBuilder& plan, const Node& node) {
   const QuantParams& out = plan.params(node.output(0));
   const auto requantize =
       plan.own(kernels::RequantizeTable(compute_requantizers(plan.model(), node), n, stored_output_grid(output_grid(out, node), out)));
+  const std::int64_t size = element_count(plan.shape(node, node.output(0)));
+  if (size == 0 || k == 0) {
+    // Nothing to multiply: sums of no products.
+    plan.add_step(node, "empty", 0, [=](const RunContext& run) {
+      for (std::int64_t i = 0; i < size; ++i) run.ptr(dst)[i] = (*requantize)(0, i % n);
+    });
+    return;
+  }
   const std::int64_t packed_bytes = kernels::packed_gemm_bytes(n, k, plan.isa());
   plan.need_scratch(packed_bytes);
   const auto count = static_cast<std::int64_t>(products.size());
