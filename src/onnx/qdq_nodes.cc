@@ -18,6 +18,21 @@ Tensor as_integers(std::span<const std::int32_t> values, const QuantType& type, 
   return cast(Tensor::from<std::int32_t>(shape, values), element_type_of(type));
 }
 
+// What a QuantizeLinear without a zero point makes.
+DataType type_by_attribute(const Node& node) {
+  constexpr std::int64_t kOnnxUInt8 = 2, kOnnxInt8 = 3, kOnnxUInt16 = 4, kOnnxInt16 = 5, kOnnxUInt4 = 21, kOnnxInt4 = 22;
+  switch (node.get_int("output_dtype", 0)) {
+    case 0:
+    case kOnnxUInt8: return DataType::kUInt8;
+    case kOnnxInt8: return DataType::kInt8;
+    case kOnnxUInt16: return DataType::kUInt16;
+    case kOnnxInt16: return DataType::kInt16;
+    case kOnnxUInt4: return DataType::kUInt4;
+    case kOnnxInt4: return DataType::kInt4;
+    default: return DataType::kUndefined;
+  }
+}
+
 }  // namespace
 
 bool is_quantize_linear(const Node& node) { return node.op_type == "QuantizeLinear" && standard_or_microsoft(node); }
@@ -53,7 +68,7 @@ DataType integer_type_of(const Graph& graph, ValueId id) {
     if (is_quantize_linear(node)) {
       const ValueId zero_point = node.input(2);
       if (zero_point != kNoValue && graph.is_constant(zero_point)) return graph.value(zero_point).constant->type();
-      return DataType::kUInt8;
+      return type_by_attribute(node);
     }
     if (value.type.dtype != DataType::kUndefined) return value.type.dtype;
     if (!movement_of(graph, node).moves) return DataType::kUndefined;
@@ -69,6 +84,8 @@ std::optional<QuantParams> read_params(const Graph& graph, const Node& node) {
   if (!graph.is_constant(scale_id) || (zero_id != kNoValue && !graph.is_constant(zero_id))) return std::nullopt;
   const Tensor& scale = *graph.value(scale_id).constant;
   if (!is_float(scale.type())) fail_node(node, "its scale must be float, but is {}", to_string(scale.type()));
+  // The reals are of the scale's type; the integer arithmetic here knows float32 alone. Such nodes stay as they are.
+  if (scale.type() != DataType::kFloat32) return std::nullopt;
 
   DataType type = DataType::kUInt8;
   if (zero_id != kNoValue) {
@@ -76,15 +93,8 @@ std::optional<QuantParams> read_params(const Graph& graph, const Node& node) {
   } else if (is_dequantize_linear(node)) {
     type = integer_type_of(graph, node.input(0));
     if (type == DataType::kUndefined) return std::nullopt;
-  } else if (const std::int64_t number = node.get_int("output_dtype", 0); number != 0) {
-    constexpr std::int64_t kOnnxUInt8 = 2, kOnnxInt8 = 3, kOnnxUInt16 = 4, kOnnxInt16 = 5, kOnnxUInt4 = 21, kOnnxInt4 = 22;
-    type = number == kOnnxUInt8    ? DataType::kUInt8
-           : number == kOnnxInt8   ? DataType::kInt8
-           : number == kOnnxUInt16 ? DataType::kUInt16
-           : number == kOnnxInt16  ? DataType::kInt16
-           : number == kOnnxUInt4  ? DataType::kUInt4
-           : number == kOnnxInt4   ? DataType::kInt4
-                                   : DataType::kUndefined;
+  } else {
+    type = type_by_attribute(node);
   }
   const auto grid = grid_of(type);
   if (!grid) fail_node(node, "its zero point must be an integer of 4 to 32 bits, but is {}", to_string(type));

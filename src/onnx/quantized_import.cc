@@ -324,6 +324,12 @@ class Rebuilder {
     if (std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) { return id == kNoValue || is_constant_quant(id); }))
       return move_constant(node, quants, layer);
 
+    for (const ValueId quant : quants) {
+      const QuantParams& have = *out_params(quant);
+      if (have.per_tensor() && have.type.bit_width <= kWidestInteger) continue;
+      layer.reason = have.per_tensor() ? "more than 8 bits have no integer form" : "it joins a constant that has several scales";
+      return false;
+    }
     QuantParams params = *out_params(quants[0]);
     const auto target = node.outputs.size() == 1 ? find_target(node.outputs[0], Absorb::kNothing) : std::nullopt;
     const bool alike = std::all_of(quants.begin(), quants.end(), [&](ValueId id) { return same_grid(*out_params(id), params); });

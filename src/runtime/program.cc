@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "numeric/quantize.h"
+#include "ops/fail.h"
 #include "ops/op.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
@@ -179,9 +180,23 @@ class Lowering {
     else prepare_gemm(n);
   }
 
+  // Weights are packed before the shapes of the inputs are known, so before inference has looked at the attributes.
+  static void check_window(const Node& node, const Shape& w) {
+    const std::int64_t groups = node.get_int("group", 1);
+    if (std::any_of(w.begin(), w.end(), [](std::int64_t d) { return d < 1; })) fail_node(node, "its weights {} are empty", to_string(w));
+    if (groups < 1 || w[0] % groups != 0) fail_node(node, "group is {}, which does not divide the weights {}", groups, to_string(w));
+    for (const char* name : {"strides", "dilations"}) {
+      const auto values = node.get_ints(name);
+      if (!values || values->empty()) continue;
+      if (values->size() != w.size() - 2 || std::any_of(values->begin(), values->end(), [](std::int64_t v) { return v < 1; }))
+        fail_node(node, "{} is {}, expected {} numbers from 1 up", name, to_string(*values), w.size() - 2);
+    }
+  }
+
   void prepare_conv(NodeId n) {
     const Node& node = impl_->model.graph.node(n);
     const Shape& w = impl_->model.graph.value(node.input(1)).constant->shape();
+    check_window(node, w);
     if (w.size() > 4) return prepare_plain_conv(n);
     const std::size_t rank = w.size() - 2;
     const auto ints = [&](const char* name, std::size_t from_last) {
@@ -208,6 +223,7 @@ class Lowering {
     const Node& node = impl_->model.graph.node(n);
     const Tensor& codes = *impl_->model.graph.value(node.input(1)).constant;
     const Shape& w = codes.shape();
+    check_window(node, w);
     if (w.size() > 4) return prepare_plain_conv(n);
     const std::size_t rank = w.size() - 2;
     WeightView view = view_weights(node);
@@ -217,7 +233,8 @@ class Lowering {
     shape.out_channels = w[1] * shape.groups;
     shape.kernel_w = w[w.size() - 1];
     shape.kernel_h = rank == 2 ? w[2] : 1;
-    const auto dilations = node.get_ints("dilations").value_or(std::vector<std::int64_t>(rank, 1));
+    auto dilations = node.get_ints("dilations").value_or(std::vector<std::int64_t>());
+    if (dilations.empty()) dilations.assign(rank, 1);
     shape.dilation_w = dilations.back();
     shape.dilation_h = rank == 2 ? dilations.front() : 1;
     // [C, O/g, KH, KW] -> [O, C/g, KH, KW], mirrored.
