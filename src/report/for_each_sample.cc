@@ -78,6 +78,7 @@ void for_each_sample(const Dataset& dataset, int threads, Stage& stage, const st
   }
   join();
   if (error) std::rethrow_exception(error);
+  stage.advance(done);  // a wish that came while the last samples ran
 }
 
 }  // namespace nibble

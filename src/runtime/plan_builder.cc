@@ -172,7 +172,11 @@ std::int64_t PlanBuilder::grain(std::int64_t n, double cost_ns) const {
   if (threads_ == 1) return std::max<std::int64_t>(n, 1);
   // Chunks of at least 10 us, and a few for each thread.
   const auto least = static_cast<std::int64_t>(std::ceil(10000.0 / std::max(cost_ns, 0.001)));
-  return std::clamp<std::int64_t>((n + threads_ * 4 - 1) / (threads_ * 4), std::min(least, std::max<std::int64_t>(n, 1)), std::max<std::int64_t>(n, 1));
+  std::int64_t chunk = std::max((n + threads_ * 4 - 1) / (threads_ * 4), least);
+  // Whole tiles: 96 is a multiple of every kernel's rows.
+  constexpr std::int64_t kRows = 96;
+  if (chunk > kRows) chunk = (chunk + kRows - 1) / kRows * kRows;
+  return std::clamp<std::int64_t>(chunk, 1, std::max<std::int64_t>(n, 1));
 }
 
 void PlanBuilder::lower_node(const Node& node) {
