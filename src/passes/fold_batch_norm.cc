@@ -57,7 +57,8 @@ std::string read_layer(const Rewriter& rewriter, const InferredGraph& known, con
   if (const ValueId bias = node.input(2); bias != kNoValue) {
     const Tensor* constant = rewriter.constant(bias);
     if (constant == nullptr || !is_real(*constant)) return "its bias is not constant";
-    if (constant->size() != layer.channels) return "its bias is not one number a channel";
+    const bool row = constant->rank() == 0 || constant->shape().back() == layer.channels;  // a Gemm's C may be a column
+    if (constant->size() != layer.channels || !row) return "its bias is not one number a channel";
   }
   return {};
 }

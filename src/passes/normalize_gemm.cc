@@ -58,6 +58,7 @@ void normalize(Rewriter& rewriter, NodeId id) {
     rewriter.applied(name, "transA became a Transpose");
   }
   if (alpha != 1.0) {
+    b = rewriter.constant(rewriter.node(id).input(1));  // the value that the Transpose got may have moved it
     rewriter.replace_constant(id, 1, scaled(*b, alpha), name + "_weight");
     editor.remove_attribute(id, "alpha");
     rewriter.applied(name, "alpha {} moved into the weights", alpha);

@@ -207,6 +207,9 @@ class Planner {
       if (!wanted[v]) continue;
       const Group& group = groups[groups_.find(v)];
       if (group.pinned) {
+        if (!group.pinned->per_tensor() || group.pinned->scale.size() != 1)
+          fail(ErrorCode::kInvalidData, "the pinned parameters of value '{}' have {} scales: an activation has one", graph_.values()[v].name,
+               group.pinned->scale.size());
         plan_.grid[v] = *group.pinned;
         continue;
       }

@@ -83,6 +83,12 @@ QuantizedWeights quantize_weights(const Node& node, const Tensor& weights, const
   QuantizedWeights result;
   const auto axis = weight_channel_axis(node, weights.shape());
   if (pinned != nullptr) {
+    const auto* channel = std::get_if<PerChannel>(&pinned->granularity);
+    const std::int64_t expected = channel != nullptr ? layout.channels : 1;
+    if ((channel != nullptr && axis != channel->axis) || std::holds_alternative<PerBlock>(pinned->granularity) ||
+        static_cast<std::int64_t>(pinned->scale.size()) != expected)
+      fail(ErrorCode::kInvalidData, "node '{}' ({}): the pinned parameters of its weights {} must have one scale, or one for each of {} output channels{}",
+           node.name, node.op_type, to_string(weights.shape()), layout.channels, axis ? fmt::format(" (axis {})", *axis) : std::string());
     result.params = *pinned;
   } else {
     result.params.type = scheme.type;

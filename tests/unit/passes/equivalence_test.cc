@@ -148,6 +148,22 @@ TEST(PassesEquivalence, RandomNetworksComputeTheSame) {
   }
 }
 
+// Forms of Gemm that the random networks do not draw.
+TEST(PassesEquivalence, RareGemms) {
+  for (const char* nodes : {"y = Gemm(x, w, row) [transA=1, alpha=0.5, beta=2.0]", "y = Gemm(x, w, column) [transA=1, transB=1, alpha=0.5]",
+                            "g = Gemm(x, w, column)\ny = Mul(g, row)", "g = Gemm(x, w, one)\ny = Add(g, row)", "g = Gemm(x, w)\ny = Sub(column, g)"}) {
+    SCOPED_TRACE(nodes);
+    const Graph before = parse_graph_text(std::string("graph g\nopset ai.onnx 13\ninput x float32[3,3]\n"
+                                                      "const w float32[3,3] = {0.5, -1, 2, 0.25, 3, -0.75, 1, 1.5, -2}\n"
+                                                      "const row float32[3] = {1, -2, 0.5}\nconst column float32[3,1] = {2, -1, 3}\nconst one float32[1] = {0.5}\n") +
+                                          nodes + "\noutput y");
+    Graph after = before;
+    canonicalize(after);
+    std::mt19937 rng(1);
+    expect_same(before, after, rng, kToleranceALayer, 1);
+  }
+}
+
 std::string assets() {
   if (const char* env = std::getenv("NIBBLE_ASSETS")) return env;
   return std::string(NIBBLE_SOURCE_DIR) + "/../shared/assets";

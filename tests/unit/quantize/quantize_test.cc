@@ -248,6 +248,41 @@ TEST(Quantize, PinnedParametersComeThroughExactly) {
   EXPECT_EQ(params(model, "w_quantized"), weights);
 }
 
+TEST(Quantize, PinnedParametersThatDoNotFitAreRefused) {
+  Graph graph = parse_graph_text(kConvNet);
+  canonicalize(graph);
+  const std::vector<std::vector<Tensor>> samples = {test::random_inputs(graph, 1)};
+  const RangeTable good = test::observe_ranges(graph, samples);
+  const auto message = [&](const std::string& value, const Granularity& granularity, std::size_t scales) {
+    RangeTable ranges = good;
+    ranges.entries[value].pinned = QuantParams{.type = {.bit_width = 8, .is_signed = true},
+                                               .granularity = granularity,
+                                               .scale = std::vector<float>(scales, 0.1F),
+                                               .zero_point = std::vector<std::int32_t>(scales, 0)};
+    return error_of([&] { quantize(graph, ranges, {}); });
+  };
+  EXPECT_EQ(message("w", PerTensor{}, 1), "no error");
+  EXPECT_EQ(message("w", PerChannel{0}, 3), "no error");
+  for (const auto& [granularity, scales] : std::vector<std::pair<Granularity, std::size_t>>{
+           {PerTensor{}, 2}, {PerChannel{0}, 2}, {PerChannel{1}, 2}, {PerChannel{7}, 3}, {PerBlock{0, 3}, 2}, {PerChannel{0}, 0}}) {
+    EXPECT_NE(message("w", granularity, scales).find("conv"), std::string::npos) << message("w", granularity, scales);
+    EXPECT_NE(message("x", granularity, scales).find("'x'"), std::string::npos) << message("x", granularity, scales);
+  }
+}
+
+// A model put together by hand: what an integer node needs and lacks is named before anything runs.
+TEST(Quantize, VerifyNamesOperandsWithoutParameters) {
+  const QuantizedGraph good = test::quantize_on_random(parse_graph_text(kConvNet), {});
+  for (const char* operand : {"x_quantized", "w_quantized", "b_quantized"}) {
+    QuantizedGraph model = good;
+    model.params[static_cast<std::size_t>(*model.graph.find_value(operand))].reset();
+    EXPECT_NE(error_of([&] { verify(model); }).find("'"), std::string::npos) << operand;
+  }
+  QuantizedGraph wrong = good;
+  wrong.params[static_cast<std::size_t>(*wrong.graph.find_value("w_quantized"))]->granularity = PerChannel{3};
+  EXPECT_NE(error_of([&] { verify(wrong); }).find("w_quantized"), std::string::npos);
+}
+
 TEST(Quantize, RefusesByName) {
   Graph graph = parse_graph_text(kConvNet);
   canonicalize(graph);
