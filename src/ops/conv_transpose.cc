@@ -8,53 +8,6 @@
 namespace nibble::nn {
 namespace {
 
-// Here `in` and `out` keep the op's own direction: out = stride * (in - 1) + output_padding + extent - pads.
-std::vector<WindowAxis> transposed_axes(const Node& node, std::span<const std::int64_t> in, std::span<const std::int64_t> weight_kernel) {
-  const std::size_t spatial = in.size();
-  const WindowAttributes window = read_window(node, spatial, weight_kernel);
-  std::vector<std::int64_t> output_padding(spatial, 0);
-  if (const auto list = node.get_ints("output_padding"); list && !list->empty()) {
-    if (list->size() != spatial) fail_node(node, "attribute 'output_padding' has {} entries, expected {}", list->size(), spatial);
-    output_padding = *list;
-  }
-  std::vector<std::int64_t> output_shape = node.get_ints("output_shape").value_or(std::vector<std::int64_t>{});
-  if (output_shape.size() == spatial + 2) output_shape.erase(output_shape.begin(), output_shape.begin() + 2);
-  const bool sized = !output_shape.empty();
-  if (sized && output_shape.size() != spatial)
-    fail_node(node, "attribute 'output_shape' has {} entries, expected {}", output_shape.size(), spatial);
-  constexpr std::int64_t kMax = std::int64_t{1} << 30;
-  std::vector<WindowAxis> axes(spatial);
-  for (std::size_t i = 0; i < spatial; ++i) {
-    WindowAxis& axis = axes[i];
-    axis.in = in[i];
-    axis.kernel = window.kernel[i];
-    axis.stride = window.strides[i];
-    axis.dilation = window.dilations[i];
-    axis.pad_begin = window.pads[i];
-    axis.pad_end = window.pads[i + spatial];
-    if (output_padding[i] < 0 || output_padding[i] > kMax) fail_node(node, "output_padding is {}, expected 0 or more", output_padding[i]);
-    const bool same = window.auto_pad == AutoPad::kSameUpper || window.auto_pad == AutoPad::kSameLower;
-    if (sized) {
-      axis.out = output_shape[i];
-      if (axis.out < 1 || axis.out > kMax) fail_node(node, "output_shape is {}, expected 1 or more", axis.out);
-    }
-    if (axis.in < 0 || axis.kernel < 0) continue;
-    if (axis.in > kMax) fail_node(node, "an input of size {} is too large", axis.in);
-    const std::int64_t whole = axis.stride * (axis.in - 1) + output_padding[i] + axis.extent();
-    if (same && !sized) axis.out = axis.in * axis.stride;
-    if (sized || same) {
-      // The pads follow from the size that is asked for; SAME_UPPER puts the odd one at the end.
-      const std::int64_t total = std::max<std::int64_t>(whole - axis.out, 0);
-      axis.pad_begin = window.auto_pad == AutoPad::kSameUpper ? total / 2 : total - total / 2;
-      axis.pad_end = total - axis.pad_begin;
-    } else {
-      axis.out = whole - axis.pad_begin - axis.pad_end;
-      if (axis.out < 0 || (axis.out == 0 && axis.in > 0)) fail_node(node, "the pads leave no output on spatial axis {}", i);
-    }
-  }
-  return axes;
-}
-
 void infer(InferContext& ctx) {
   const Node& node = ctx.node;
   const TensorType& x = *ctx.inputs[0];
@@ -77,7 +30,7 @@ void infer(InferContext& ctx) {
     if (x.dims[1].known() && w.dims[0].known() && x.dims[1].size != w.dims[0].size)
       fail_node(node, "the input is {}, the weight {}", to_string(x), to_string(w));
   }
-  const auto axes = transposed_axes(node, spatial_sizes(x), kernel);
+  const auto axes = resolve_transposed_window(node, spatial_sizes(x), kernel);
   for (std::size_t i = 0; i < axes.size(); ++i) y.dims[i + 2].size = axes[i].out;
 }
 
@@ -95,7 +48,7 @@ std::vector<Tensor> transposed(const EvalContext& ctx) {
   if (w.shape()[0] != channels || channels % groups != 0)
     fail_node(node, "the input has {} channels in {} groups, the weight has shape {}", channels, groups, to_string(w.shape()));
   const std::int64_t group_in = channels / groups;
-  const auto axes = transposed_axes(node, spatial_sizes(x.shape()), spatial_sizes(w.shape()));
+  const auto axes = resolve_transposed_window(node, spatial_sizes(x.shape()), spatial_sizes(w.shape()));
 
   Shape y_shape{x.shape()[0], groups * group_out};
   std::int64_t in_pixels = 1, out_pixels = 1, taps = 1;

@@ -38,6 +38,10 @@ WindowAttributes read_window(const Node& node, std::size_t spatial, std::span<co
 // would start past the input and its begin padding is dropped, as PyTorch and ONNX Runtime do.
 std::vector<WindowAxis> resolve_window(const Node& node, const WindowAttributes& attributes, std::span<const std::int64_t> in);
 
+// ConvTranspose: `in` and `out` keep the op's own direction, out = stride * (in - 1) + output_padding + extent - pads. Where a size is asked for
+// (output_shape, SAME), the pads follow from it.
+std::vector<WindowAxis> resolve_transposed_window(const Node& node, std::span<const std::int64_t> in, std::span<const std::int64_t> weight_kernel);
+
 // The sizes behind the first two axes of a type or shape.
 std::vector<std::int64_t> spatial_sizes(const TensorType& type);
 std::vector<std::int64_t> spatial_sizes(const Shape& shape);

@@ -15,7 +15,7 @@ struct Window {
 };
 // x [N, C, in...], w [O, C/g, kernel...]. Throws Error{kInvalidModel} naming the node.
 Window conv_window(const Node& node, const Shape& x, const Shape& w);
-// x [N, C, in...], w [C, O/g, kernel...]; `y` is the inferred output shape.
+// x [N, C, in...], w [C, O/g, kernel...].
 Window conv_transpose_window(const Node& node, const Shape& x, const Shape& w);
 // MaxPool, AveragePool.
 Window pool_window(const Node& node, const Shape& x);
