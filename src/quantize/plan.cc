@@ -86,13 +86,18 @@ class Planner {
   }
 
   void apply_first_last_policy() {
-    if (scheme_.first_last != FirstLastPolicy::kFloat) return;
+    if (scheme_.first_last == FirstLastPolicy::kSame) return;
     std::vector<std::size_t> compute;
     for (std::size_t n = 0; n < candidate_.size(); ++n) {
       if (candidate_[n] && rule_of(graph_.nodes()[n]) == QuantRule::kCompute) compute.push_back(n);
     }
     if (compute.empty()) return;
     for (const std::size_t n : {compute.front(), compute.back()}) {
+      if (scheme_.first_last == FirstLastPolicy::k8Bit) {
+        plan_.schemes[n].weights.type.bit_width = 8;
+        plan_.schemes[n].activations.type.bit_width = 8;
+        continue;
+      }
       candidate_[n] = false;
       plan_.reason[n] = "first and last layers stay float (first_last)";
     }

@@ -17,23 +17,28 @@ void copy_row(std::span<const float> values, const ScoreLayout& layout, std::int
     out[static_cast<std::size_t>(c)] = static_cast<double>(values[static_cast<std::size_t>(first + c * layout.stride)]);
 }
 
-// In place: scores to probabilities, unless they are some already.
-void to_probabilities(std::vector<double>& scores) {
+// Whether a row holds probabilities rather than scores. 8-bit probabilities: each of a few classes may be off by half a step of 1/256.
+bool are_probabilities(const std::vector<double>& row) {
+  constexpr double kSumSlack = 0.02;
   double sum = 0;
-  bool inside = true;
-  for (const double v : scores) {
+  for (const double v : row) {
+    if (!(v >= 0 && v <= 1)) return false;
     sum += v;
-    inside = inside && v >= 0 && v <= 1;
   }
-  constexpr double kSumSlack = 0.02;  // 8-bit probabilities: each of a few classes may be off by half a step of 1/256
-  if (inside && std::abs(sum - 1) < kSumSlack) {
-    for (double& v : scores) v /= sum;
-    return;
-  }
-  const double top = *std::max_element(scores.begin(), scores.end());
-  sum = 0;
-  for (double& v : scores) sum += v = std::exp(v - top);
-  for (double& v : scores) v /= sum;
+  return std::abs(sum - 1) < kSumSlack;
+}
+
+void normalize(std::vector<double>& row) {
+  double sum = 0;
+  for (const double v : row) sum += v;
+  if (!(sum > 0)) return;
+  for (double& v : row) v /= sum;
+}
+
+void softmax(std::vector<double>& row) {
+  const double top = *std::max_element(row.begin(), row.end());
+  for (double& v : row) v = std::exp(v - top);
+  normalize(row);
 }
 
 }  // namespace
@@ -125,8 +130,9 @@ double mean_kl(const Tensor& reference, const Tensor& found) {
   for (std::int64_t row = 0; row < layout.rows; ++row) {
     copy_row(a.data<float>(), layout, row, p);
     copy_row(b.data<float>(), layout, row, q);
-    to_probabilities(p);
-    to_probabilities(q);
+    // The reference decides for both: a quantized softmax may sum to anything.
+    const bool ready = are_probabilities(p);
+    for (std::vector<double>* row : {&p, &q}) ready ? normalize(*row) : softmax(*row);
     for (std::size_t c = 0; c < p.size(); ++c) {
       if (p[c] > 0) total += p[c] * std::log(p[c] / std::max(q[c], kFloor));
     }

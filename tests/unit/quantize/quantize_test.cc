@@ -224,6 +224,14 @@ TEST(Quantize, FirstAndLastLayersCanStayFloat) {
   EXPECT_NE(layer(model, "conv").reason.find("first"), std::string::npos);
 }
 
+TEST(Quantize, FirstAndLastLayersCanKeepEightBits) {
+  QuantScheme scheme;
+  scheme.defaults.weights.type.bit_width = 4;
+  EXPECT_EQ(params(test::quantize_on_random(parse_graph_text(kConvNet), scheme), "w_quantized").type.bit_width, 4);
+  scheme.first_last = FirstLastPolicy::k8Bit;
+  EXPECT_EQ(params(test::quantize_on_random(parse_graph_text(kConvNet), scheme), "w_quantized").type.bit_width, 8);
+}
+
 TEST(Quantize, AnExcludedModelIsTheFloatModel) {
   QuantScheme scheme;
   scheme.defaults.quantized = false;
