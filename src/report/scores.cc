@@ -132,7 +132,7 @@ double mean_kl(const Tensor& reference, const Tensor& found) {
     copy_row(b.data<float>(), layout, row, q);
     // The reference decides for both: a quantized softmax may sum to anything.
     const bool ready = are_probabilities(p);
-    for (std::vector<double>* row : {&p, &q}) ready ? normalize(*row) : softmax(*row);
+    for (std::vector<double>* values : {&p, &q}) ready ? normalize(*values) : softmax(*values);
     for (std::size_t c = 0; c < p.size(); ++c) {
       if (p[c] > 0) total += p[c] * std::log(p[c] / std::max(q[c], kFloor));
     }
