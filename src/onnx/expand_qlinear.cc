@@ -173,7 +173,7 @@ class Expander {
 
   void wrap_movement(NodeId id, const Node& node) {
     const Movement movement = movement_of(graph_, node);
-    if (!movement.moves || node.outputs.size() != 1) return;
+    if (!movement.moves) return;
     const auto first = params_.find(node.input(0));
     if (first == params_.end()) return;
     const ScaleAndZero params = first->second;
@@ -199,7 +199,9 @@ class Expander {
       moved.inputs[2] = fill;
     }
     editor_.remove_node(id);
-    moved.outputs = {quantize_into(node.output(0), params.scale, params.zero_point)};
+    for (ValueId& output : moved.outputs) {
+      if (output != kNoValue) output = quantize_into(output, params.scale, params.zero_point);
+    }
     editor_.add_node(std::move(moved));
   }
 

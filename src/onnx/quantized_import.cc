@@ -292,7 +292,7 @@ class Rebuilder {
     const OpDef* op = find_op(node.domain, node.op_type);
     LayerInfo layer{.name = node.name, .op_type = node.op_type, .integer = false, .reason = {}, .proof = std::nullopt, .notes = {}};
     const bool tried = op != nullptr && op->rule != QuantRule::kFloat && op->rule != QuantRule::kNotReal;
-    layer.integer = tried && (op->rule == QuantRule::kTied ? move(node, layer) : compute(node, op->rule, layer));
+    layer.integer = tried && (is_tied(node) ? move(node, layer) : compute(node, op->rule, layer));
     if (!layer.integer) {
       if (op == nullptr)
         layer.reason = "nibble does not know this op";
@@ -315,6 +315,10 @@ class Rebuilder {
     for (std::size_t i = 0; i < movement.data_inputs; ++i) {
       const ValueId old = node.input(i);
       const ValueId quant = old == kNoValue ? kNoValue : slots_[at(old)].quant;
+      if (old != kNoValue && holds_integers(old)) {
+        layer.reason = "it works on the integers themselves";
+        return false;
+      }
       if (out_params(quant) == nullptr) {
         layer.reason = "its input is not quantized";
         return false;
@@ -368,6 +372,13 @@ class Rebuilder {
     }
     editor_.add_node(std::move(moved));
     return true;
+  }
+
+  // A QuantizeLinear's output: whoever reads it without a DequantizeLinear means the integers, not the reals that `quant` stands for. (What moves
+  // integers has got its edges before: expand_qlinear_ops.)
+  bool holds_integers(ValueId old) const {
+    const NodeId producer = old_.value(old).producer;
+    return producer != kNoNode && is_quantize_linear(old_.node(producer));
   }
 
   static bool on_grid(float x, const QuantParams& params) {
@@ -491,6 +502,7 @@ class Rebuilder {
     for (const std::size_t i : data) {
       if (node.input(i) == kNoValue) return no("an input is left out");
       const ValueId quant = slots_[at(node.inputs[i])].quant;
+      if (holds_integers(node.inputs[i])) return no("it works on the integers themselves");
       if (out_params(quant) == nullptr)
         return no(i == 1 && rule == QuantRule::kCompute ? "its weights are not quantized"
                                                         : fmt::format("its input '{}' is not quantized", old_.value(node.inputs[i]).name));

@@ -187,6 +187,14 @@ y = Mul(f, m)
 output y)"},
     {"pad_with_a_value_off_the_grid", 13, 0.02, "QUANTIZED\nconst p int64[8] = {0, 0, 1, 0, 0, 0, 1, 1}\nconst v float32[] = {-9.0}\ny = Pad(xf, p, v)\n"
                                                 "yq = QuantizeLinear(y, sx, zx)\nyf = DequantizeLinear(yq, sx, zx)\noutput yf"},
+    {"resize_between_grids", 13, 0.05, "QUANTIZED\nconst s float32[4] = {1, 1, 2, 2}\n"
+                                       "y = Resize(xf, _, s) [mode=\"nearest\", nearest_mode=\"floor\", coordinate_transformation_mode=\"asymmetric\"]\n"
+                                       "yq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
+    {"pool_between_grids", 13, 0.05, "QUANTIZED\ny = MaxPool(xf) [kernel_shape=[2, 2]]\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
+    {"split_of_integers", 13, 0.05, "HEAD\nxq = QuantizeLinear(x, sx, zx)\na, b = Split(xq) [axis=1]\nn = Cast(a) [to=1]\nf = DequantizeLinear(b, sx, zx)\n"
+                                    "t = Transpose(b)\ntf = DequantizeLinear(t, sx, zx)\noutput n\noutput f\noutput tf"},
+    {"concat_of_integers", 13, 1, "HEAD\nconst z0 uint8[] = {0}\nxq = QuantizeLinear(x, sx)\nyq = QuantizeLinear(x, sx, z0)\nc = Concat(xq, yq) [axis=1]\nn = Cast(c) [to=1]\n"
+                                  "f = DequantizeLinear(c, sx)\noutput n\noutput f"},
     {"flatten_dense", 13, 0.05, "QUANTIZED\nconst v int8[32,3] splat 3\nvf = DequantizeLinear(v, sw, zw) [axis=1]\nconst b int32[3] = {100, -100, 7}\n"
                                 "const sb float32[3] = {0.0002, 0.0004, 0.0001}\nbf = DequantizeLinear(b, sb) [axis=0]\nf = Flatten(xf)\n"
                                 "y = Gemm(f, vf, bf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},

@@ -4,7 +4,7 @@
 #include <random>
 #include <string>
 
-#include "nibble/error.h"
+#include "nibble/onnx.h"
 #include "support/quantized.h"
 #include "unit/runtime/agreement.h"
 
@@ -171,6 +171,31 @@ TEST(Runtime, RandomNetworksAgree) {
     if (testing::Test::HasFailure()) return;
   }
   EXPECT_GT(integers, 1000);
+}
+
+// What is written is read back: the same outputs to the bit, in both export forms.
+TEST(Runtime, RandomNetworksSurviveTheFile) {
+  for (unsigned seed = 1; seed <= 200; ++seed) {
+    const std::string text = RandomNetwork(seed).text();
+    SCOPED_TRACE("seed " + std::to_string(seed) + "\n" + text);
+    QuantScheme scheme;
+    scheme.law = seed % 2 == 0 ? RequantizeLaw::kFloat32 : RequantizeLaw::kFixedPoint;
+    scheme.defaults.activations.type.is_signed = seed % 3 == 0;
+    const QuantizedGraph model = test::quantize_on_random(parse_graph_text(text), scheme, seed);
+    const auto inputs = test::random_inputs(model.graph, seed + 5, -1.5F, 1.5F, 2);
+    const auto expected = simulate(model, inputs);
+    for (const QuantFormat format : {QuantFormat::kQdq, QuantFormat::kQOperator}) {
+      SCOPED_TRACE(format == QuantFormat::kQdq ? "qdq" : "qoperator");
+      const Graph written = export_graph(model, {.format = format, .metadata = {}});
+      const QuantizedGraph read = quantized_from_onnx_graph(written);
+      SCOPED_TRACE(print_graph(written) + "\n---\n" + print_graph(read.graph));
+      std::vector<Tensor> outputs;
+      ASSERT_NO_THROW(outputs = Session(lower(QuantizedGraph(read))).run(inputs));
+      ASSERT_EQ(outputs.size(), expected.size());
+      for (std::size_t i = 0; i < outputs.size(); ++i) EXPECT_TRUE(bit_equal(outputs[i], expected[i])) << "output " << i;
+    }
+    if (testing::Test::HasFailure()) return;
+  }
 }
 
 }  // namespace
