@@ -15,7 +15,8 @@ void verify_granularity(const Value& value, const QuantParams& params) {
   const std::int64_t axis = block != nullptr ? block->axis : std::get<PerChannel>(params.granularity).axis;
   if (axis < 0 || axis >= static_cast<std::int64_t>(shape.size()) || (block != nullptr && block->block_size < 1) ||
       scale_count(params.granularity, shape) != static_cast<std::int64_t>(params.scale.size()))
-    fail(ErrorCode::kInvalidModel, "value '{}': {} scales along axis {} do not fit its shape {}", value.name, params.scale.size(), axis, to_string(shape));
+    fail(ErrorCode::kInvalidModel, "value '{}': {} scales along axis {} do not fit its shape {}", value.name, params.scale.size(), axis,
+         to_string(shape));
 }
 
 // Everything that an integer node computes with is integers, activations with one scale.
@@ -24,7 +25,8 @@ void verify_operands(const QuantizedGraph& model, const Node& node) {
   const Operands operands = operands_of(model.graph, node);
   const auto check = [&](std::size_t i, bool one_scale) {
     const QuantParams* params = model.params_of(node.input(i));
-    if (params == nullptr) fail(ErrorCode::kInvalidModel, "node '{}' ({}): it gives integers, but its operand {} has none", node.name, node.op_type, i);
+    if (params == nullptr)
+      fail(ErrorCode::kInvalidModel, "node '{}' ({}): it gives integers, but its operand {} has none", node.name, node.op_type, i);
     if (one_scale && !params->per_tensor())
       fail(ErrorCode::kInvalidModel, "node '{}' ({}): its operand '{}' has a scale for each channel", node.name, node.op_type,
            model.graph.value(node.input(i)).name);

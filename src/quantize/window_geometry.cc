@@ -1,5 +1,5 @@
-// The sizes and pads themselves are those of shape inference (ops/window.h): were they computed twice, a plan could give a step more room than the
-// step fills, or less.
+// The sizes and pads themselves are those of shape inference (ops/window.h): were they computed twice, a plan could give a step more room
+// than the step fills, or less.
 #include "quantize/window_geometry.h"
 
 #include <algorithm>

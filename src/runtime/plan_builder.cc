@@ -53,8 +53,9 @@ PlanBuilder::PlanBuilder(const Program::Impl& program, std::span<const TensorTyp
 Shape PlanBuilder::shape(const Node& node, ValueId v) const {
   const TensorType& type = inferred_.types[index(v)];
   if (!type.has_rank || !std::all_of(type.dims.begin(), type.dims.end(), [](const Dim& d) { return d.known(); }))
-    fail(ErrorCode::kUnsupported, "node '{}' ({}): the shape of '{}' is only known at run time ({}); leave the node in float (--nodes-to-exclude)",
-         node.name, node.op_type, program_.model.graph.value(v).name, to_string(type));
+    fail(ErrorCode::kUnsupported,
+         "node '{}' ({}): the shape of '{}' is only known at run time ({}); leave the node in float (--nodes-to-exclude)", node.name,
+         node.op_type, program_.model.graph.value(v).name, to_string(type));
   Shape shape;
   for (const Dim& dim : type.dims) shape.push_back(dim.size);
   element_count(shape);
@@ -86,12 +87,16 @@ Ref PlanBuilder::read(const Node& node, ValueId v, Layout layout) {
   Layout from = Layout::kPlain;
   if (program_.model.graph.is_constant(v)) {
     const auto& stored = program_.constants[index(v)];
-    if (!stored) fail(ErrorCode::kUnsupported, "node '{}' ({}): constant '{}' cannot be an operand here", node.name, node.op_type, program_.model.graph.value(v).name);
+    if (!stored)
+      fail(ErrorCode::kUnsupported, "node '{}' ({}): constant '{}' cannot be an operand here", node.name, node.op_type,
+           program_.model.graph.value(v).name);
     ref.constant = stored->data();
     value_shape = program_.model.graph.value(v).constant->shape();
   } else {
     const Place& place = plan_->places[index(v)];
-    if (!place.stored) fail(ErrorCode::kInvalidModel, "node '{}' ({}): '{}' is not there as integers", node.name, node.op_type, program_.model.graph.value(v).name);
+    if (!place.stored)
+      fail(ErrorCode::kInvalidModel, "node '{}' ({}): '{}' is not there as integers", node.name, node.op_type,
+           program_.model.graph.value(v).name);
     ref = place.ref;
     value_shape = place.shape;
     from = place.layout;
@@ -108,7 +113,8 @@ Ref PlanBuilder::convert(const Node& node, ValueId v, const Ref& from, Layout to
   // A step of its own: what the current step has asked for so far must wait.
   std::vector<std::int32_t> waiting = std::exchange(pending_, {});
   std::vector<ValueId> waiting_values = std::exchange(pending_values_, {});
-  const Shape value_shape = program_.model.graph.is_constant(v) ? program_.model.graph.value(v).constant->shape() : plan_->places[index(v)].shape;
+  const Shape value_shape =
+      program_.model.graph.is_constant(v) ? program_.model.graph.value(v).constant->shape() : plan_->places[index(v)].shape;
   const Extents e = extents_of(value_shape);
   if (from.buffer >= 0) pending_.push_back(from.buffer);
   const Ref ref = temporary(e.batch * e.channels * e.pixels);
@@ -163,8 +169,13 @@ void PlanBuilder::add_step(const Node& node, std::string kernel, std::int64_t ma
     if (buffer.first < 0) buffer.first = step;
     buffer.last = std::max(buffer.last, step);
   }
-  plan_->steps.push_back({.node = node.name, .op_type = node.op_type, .kernel = std::move(kernel), .macs = macs, .produces = std::exchange(pending_values_, {}),
-                          .frees = {}, .run = std::move(run)});
+  plan_->steps.push_back({.node = node.name,
+                          .op_type = node.op_type,
+                          .kernel = std::move(kernel),
+                          .macs = macs,
+                          .produces = std::exchange(pending_values_, {}),
+                          .frees = {},
+                          .run = std::move(run)});
   pending_.clear();
 }
 
@@ -232,8 +243,10 @@ void PlanBuilder::lower_plain(const Node& node) {
     std::vector<const Tensor*> inputs;
     inputs.reserve(n.inputs.size());
     for (std::size_t i = 0; i < n.inputs.size(); ++i) {
-      if (n.inputs[i] == kNoValue || constants[i] != nullptr) inputs.push_back(constants[i]);
-      else inputs.push_back(&(*run.tensors)[index(n.inputs[i])]);
+      if (n.inputs[i] == kNoValue || constants[i] != nullptr)
+        inputs.push_back(constants[i]);
+      else
+        inputs.push_back(&(*run.tensors)[index(n.inputs[i])]);
     }
     const EvalContext context{.node = n,
                               .opset = g.opset(n.domain),
@@ -264,8 +277,10 @@ std::unique_ptr<const Plan> PlanBuilder::build() {
     const kernels::Isa isa = program_.isa;
     add_step(node, "copy", 0, [=](const RunContext& run) {
       const auto* src = reinterpret_cast<const std::uint8_t*>((*run.tensors)[index(v)].bytes());
-      if (flip) kernels::flip_sign(isa, src, run.ptr(dst), bytes);
-      else std::copy_n(src, bytes, run.ptr(dst));
+      if (flip)
+        kernels::flip_sign(isa, src, run.ptr(dst), bytes);
+      else
+        std::copy_n(src, bytes, run.ptr(dst));
     });
   }
   for (current_ = 0; current_ < static_cast<NodeId>(graph.nodes().size()); ++current_) {
@@ -291,8 +306,10 @@ std::unique_ptr<const Plan> PlanBuilder::build() {
     add_step(node, "copy", 0, [=](const RunContext& run) {
       Tensor out(is_signed ? DataType::kInt8 : DataType::kUInt8, s);
       auto* dst = reinterpret_cast<std::uint8_t*>(out.mutable_bytes());
-      if (is_signed) kernels::flip_sign(isa, run.in(src), dst, out.size());
-      else std::copy_n(run.in(src), out.size(), dst);
+      if (is_signed)
+        kernels::flip_sign(isa, run.in(src), dst, out.size());
+      else
+        std::copy_n(run.in(src), out.size(), dst);
       (*run.tensors)[index(v)] = std::move(out);
     });
   }
@@ -304,7 +321,8 @@ std::unique_ptr<const Plan> PlanBuilder::build() {
   for (const Node& node : graph.nodes()) {
     const auto it = step_of.find(node.name);
     for (const ValueId v : node.inputs) {
-      if (v != kNoValue) last[index(v)] = it != step_of.end() ? std::max(last[index(v)], it->second) : static_cast<int>(plan_->steps.size());
+      if (v != kNoValue)
+        last[index(v)] = it != step_of.end() ? std::max(last[index(v)], it->second) : static_cast<int>(plan_->steps.size());
     }
   }
   for (const ValueId v : graph.outputs()) last[index(v)] = -1;
@@ -323,7 +341,8 @@ std::unique_ptr<const Plan> make_plan(const Program::Impl& program, std::span<co
 
 std::string dump_plan(const Plan& plan) {
   std::string out;
-  for (const Step& step : plan.steps) out += fmt::format("{:<40} {:<20} {:<40} {:>12} MACs\n", step.node, step.op_type, step.kernel, step.macs);
+  for (const Step& step : plan.steps)
+    out += fmt::format("{:<40} {:<20} {:<40} {:>12} MACs\n", step.node, step.op_type, step.kernel, step.macs);
   out += fmt::format("arena {} bytes, scratch {} bytes a thread, {} steps\n", plan.arena_bytes, plan.scratch_bytes, plan.steps.size());
   return out;
 }

@@ -112,8 +112,10 @@ class Lowering {
       if (model.graph.is_constant(node.input(i))) prepare_constant(node.input(i));
     }
     const OpDef* op = find_op(node.domain, node.op_type);
-    if (node.op_type == "Requantize" || (op != nullptr && op->rule == QuantRule::kUnaryTable)) prepare_table(n);
-    else if (operands.weights) prepare_weights(n);
+    if (node.op_type == "Requantize" || (op != nullptr && op->rule == QuantRule::kUnaryTable))
+      prepare_table(n);
+    else if (operands.weights)
+      prepare_weights(n);
   }
 
   // Integer constants that float nodes read: dequantized once.
@@ -156,7 +158,8 @@ class Lowering {
     const Tensor& codes = *model.graph.value(node.input(1)).constant;
     const QuantParams& params = *model.params_of(node.input(1));
     if (element_size(codes.type()) != 1)
-      fail(ErrorCode::kUnsupported, "node '{}' ({}): the integer runtime has weights of up to 8 bits, not {}", node.name, node.op_type, params.type.bit_width);
+      fail(ErrorCode::kUnsupported, "node '{}' ({}): the integer runtime has weights of up to 8 bits, not {}", node.name, node.op_type,
+           params.type.bit_width);
     WeightView view;
     view.data = reinterpret_cast<const std::int8_t*>(codes.bytes());
     const bool is_unsigned = !params.type.is_signed;
@@ -175,9 +178,12 @@ class Lowering {
 
   void prepare_weights(NodeId n) {
     const Node& node = impl_->model.graph.node(n);
-    if (node.op_type == "Conv") prepare_conv(n);
-    else if (node.op_type == "ConvTranspose") prepare_conv_transpose(n);
-    else prepare_gemm(n);
+    if (node.op_type == "Conv")
+      prepare_conv(n);
+    else if (node.op_type == "ConvTranspose")
+      prepare_conv_transpose(n);
+    else
+      prepare_gemm(n);
   }
 
   // Weights are packed before the shapes of the inputs are known, so before inference has looked at the attributes.
@@ -246,7 +252,8 @@ class Lowering {
       for (std::int64_t o = 0; o < group_out; ++o) {
         for (std::int64_t t = 0; t < taps; ++t) {
           const std::int64_t out = c / group_in * group_out + o;
-          mirrored[static_cast<std::size_t>((out * group_in + c % group_in) * taps + taps - 1 - t)] = view.data[(c * group_out + o) * taps + t];
+          mirrored[static_cast<std::size_t>((out * group_in + c % group_in) * taps + taps - 1 - t)] =
+              view.data[(c * group_out + o) * taps + t];
         }
       }
     }
@@ -261,11 +268,13 @@ class Lowering {
         .wei = view.data, .flip = view.flip, .zero_points = view.zero_points, .bias = view.bias, .src_zero_point = src.zero_point};
     const bool depthwise = shape.groups == shape.in_channels && shape.groups == shape.out_channels && shape.groups > 1;
     if (depthwise) {
-      PreparedDepthwise prepared{.packed = kernels::pack_depthwise(shape, weights, impl_->isa), .requantize = requantize_table(node, shape.out_channels)};
+      PreparedDepthwise prepared{.packed = kernels::pack_depthwise(shape, weights, impl_->isa),
+                                 .requantize = requantize_table(node, shape.out_channels)};
       impl_->weight_bytes += prepared.packed.bytes;
       impl_->prepared[index(n)] = std::move(prepared);
     } else {
-      PreparedConv prepared{.packed = kernels::pack_conv(shape, weights, impl_->isa), .requantize = requantize_table(node, shape.out_channels)};
+      PreparedConv prepared{.packed = kernels::pack_conv(shape, weights, impl_->isa),
+                            .requantize = requantize_table(node, shape.out_channels)};
       impl_->weight_bytes += prepared.packed.bytes;
       impl_->prepared[index(n)] = std::move(prepared);
     }
@@ -279,7 +288,8 @@ class Lowering {
     PreparedPlainConv prepared;
     prepared.weights = codes_of(codes);
     for (std::size_t i = 0; i < prepared.weights.size(); ++i)
-      prepared.weights[i] -= params.zero_point[params.per_tensor() ? 0 : static_cast<std::size_t>(layout.channel_of(static_cast<std::int64_t>(i)))];
+      prepared.weights[i] -=
+          params.zero_point[params.per_tensor() ? 0 : static_cast<std::size_t>(layout.channel_of(static_cast<std::int64_t>(i)))];
     prepared.bias = view_weights(node).bias;
     prepared.bias.resize(static_cast<std::size_t>(layout.channels), 0);
     prepared.requantize = requantize_table(node, layout.channels);

@@ -28,9 +28,11 @@ Window2d window_2d(const Window& w) {
   return r;
 }
 
-void add_conv_step(PlanBuilder& plan, const Node& node, const kernels::ConvCall& call, kernels::PackedConv packed, const Ref& src, const Ref& dst) {
+void add_conv_step(PlanBuilder& plan, const Node& node, const kernels::ConvCall& call, kernels::PackedConv packed, const Ref& src,
+                   const Ref& dst) {
   const std::int64_t pixels = call.batch * call.out_h * call.out_w;
-  const std::int64_t products = packed.shape.in_channels / packed.shape.groups * packed.shape.kernel_h * packed.shape.kernel_w * packed.shape.out_channels;
+  const std::int64_t products =
+      packed.shape.in_channels / packed.shape.groups * packed.shape.kernel_h * packed.shape.kernel_w * packed.shape.out_channels;
   plan.need_scratch(kernels::conv_scratch_bytes(packed));
   const std::string kernel = kernels::conv_kernel_name(packed, pixels);
   const std::int64_t grain = plan.grain(pixels, static_cast<double>(products) / 300.0);
@@ -63,8 +65,8 @@ void add_depthwise_step(PlanBuilder& plan, const Node& node, const kernels::Conv
   });
 }
 
-// Three spatial axes: nested loops on the ONNX layout. A transposed convolution gathers, too: output position o takes from input position i by tap t
-// where i stride = o + pad - t dilation.
+// Three spatial axes: nested loops on the ONNX layout. A transposed convolution gathers, too: output position o takes from input position i
+// by tap t where i stride = o + pad - t dilation.
 void add_plain_conv_step(PlanBuilder& plan, const Node& node, const Shape& x, const Shape& y, const Window& window) {
   const bool transposed = node.op_type == "ConvTranspose";
   const PreparedPlainConv* prepared = plan.prepared<PreparedPlainConv>();
@@ -191,7 +193,8 @@ void lower_conv_transpose(PlanBuilder& plan, const Node& node) {
         for (std::int64_t j = 0; j < w.in_w; ++j) {
           const std::int64_t column = first_w + j * stride_w;
           if (column < 0 || column >= spread_w) continue;
-          std::copy_n(in + ((b * w.in_h + i) * w.in_w + j) * channels, channels, out + ((b * spread_h + row) * spread_w + column) * channels);
+          std::copy_n(in + ((b * w.in_h + i) * w.in_w + j) * channels, channels,
+                      out + ((b * spread_h + row) * spread_w + column) * channels);
         }
       }
     }

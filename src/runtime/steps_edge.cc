@@ -79,8 +79,10 @@ void lower_quantize(PlanBuilder& plan, const Node& node) {
            to_string(tensor.shape()), to_string(shape));
     const float* src = tensor.data<float>().data();
     run.pool->parallel_for(n, grain, [&](std::int64_t begin, std::int64_t end) {
-      if (moved) kernels::quantize_nchw_to_nhwc(isa, g, src, e.channels, e.pixels, run.ptr(dst), e.channels, begin, end);
-      else kernels::quantize_linear(isa, g, src + begin, run.ptr(dst) + begin, end - begin);
+      if (moved)
+        kernels::quantize_nchw_to_nhwc(isa, g, src, e.channels, e.pixels, run.ptr(dst), e.channels, begin, end);
+      else
+        kernels::quantize_linear(isa, g, src + begin, run.ptr(dst) + begin, end - begin);
     });
   });
 }
@@ -114,8 +116,8 @@ void lower_dequantize(PlanBuilder& plan, const Node& node) {
     if (moved) {
       for (std::int64_t image = 0; image < e.batch; ++image) {
         run.pool->parallel_for(n, grain, [&](std::int64_t begin, std::int64_t end) {
-          kernels::dequantize_nhwc_to_nchw(isa, grid.scale, grid.zero_point, in + image * e.pixels * e.channels, e.channels, e.channels, e.pixels,
-                                           dst + image * e.pixels * e.channels, begin, end);
+          kernels::dequantize_nhwc_to_nchw(isa, grid.scale, grid.zero_point, in + image * e.pixels * e.channels, e.channels, e.channels,
+                                           e.pixels, dst + image * e.pixels * e.channels, begin, end);
         });
       }
     } else {

@@ -26,13 +26,15 @@ void lower_packed(PlanBuilder& plan, const Node& node, const PreparedGemm& prepa
   const auto* packed = &prepared.packed;
   // Few rows: the columns are shared out instead.
   const bool by_panels = rows < 8 * plan.threads() && panels > rows;
-  const std::int64_t grain = by_panels ? plan.grain(panels, static_cast<double>(rows * k) / 5.0) : plan.grain(rows, static_cast<double>(n * k) / 300.0);
+  const std::int64_t grain =
+      by_panels ? plan.grain(panels, static_cast<double>(rows * k) / 5.0) : plan.grain(rows, static_cast<double>(n * k) / 300.0);
   plan.add_step(node, kernels::gemm_kernel_name(plan.isa(), rows, n), rows * n * k, [=](const RunContext& run) {
     kernels::GemmCall c = call;
     c.src = run.in(src);
     c.dst = run.ptr(dst);
     if (by_panels) {
-      run.pool->parallel_for(panels, grain, [&](std::int64_t begin, std::int64_t end) { kernels::qgemm_panels(*packed, c, 0, rows, begin, end); });
+      run.pool->parallel_for(panels, grain,
+                             [&](std::int64_t begin, std::int64_t end) { kernels::qgemm_panels(*packed, c, 0, rows, begin, end); });
     } else {
       run.pool->parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) { kernels::qgemm(*packed, c, begin, end); });
     }
@@ -108,7 +110,8 @@ void lower_dynamic(PlanBuilder& plan, const Node& node) {
         weights.flip = 0x80;
         weights.zero_points = {&zero_point, 1};
         weights.src_zero_point = grid_a.zero_point;
-        const kernels::PackedGemm packed = kernels::pack_gemm_into(weights, isa, run.scratch_of(thread).first(static_cast<std::size_t>(packed_bytes)));
+        const kernels::PackedGemm packed =
+            kernels::pack_gemm_into(weights, isa, run.scratch_of(thread).first(static_cast<std::size_t>(packed_bytes)));
         kernels::GemmCall call;
         call.src = run.in(left) + p.left;
         call.ld_src = k;
@@ -125,8 +128,10 @@ void lower_dynamic(PlanBuilder& plan, const Node& node) {
 }  // namespace
 
 void lower_matmul(PlanBuilder& plan, const Node& node) {
-  if (const auto* prepared = plan.prepared<PreparedGemm>()) lower_packed(plan, node, *prepared);
-  else lower_dynamic(plan, node);
+  if (const auto* prepared = plan.prepared<PreparedGemm>())
+    lower_packed(plan, node, *prepared);
+  else
+    lower_dynamic(plan, node);
 }
 
 }  // namespace nibble

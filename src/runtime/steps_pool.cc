@@ -63,8 +63,8 @@ kernels::PoolCall pool_call(const Shape& x, const Window& w) {
 
 // What a window over any number of spatial axes sees of one plane of the plain layout.
 struct WindowSum {
-  std::int64_t sum = 0;    // of the stored codes inside of the image
-  std::int32_t best = 0;   // their maximum
+  std::int64_t sum = 0;   // of the stored codes inside of the image
+  std::int32_t best = 0;  // their maximum
   std::int64_t inside = 0;
   std::int64_t padded = 0;  // positions inside of the padded image
 };
@@ -125,7 +125,8 @@ kernels::RequantizeTable average_table(const PlanBuilder& plan, const Node& node
   return {per_count, largest, stored_output_grid(output_grid(out, node), out)};
 }
 
-void add_average_step(PlanBuilder& plan, const Node& node, const kernels::PoolCall& call, kernels::PadCount pad_count, const Ref& src, const Ref& dst) {
+void add_average_step(PlanBuilder& plan, const Node& node, const kernels::PoolCall& call, kernels::PadCount pad_count, const Ref& src,
+                      const Ref& dst) {
   // One multiplier a count: windows at the border have fewer elements.
   const std::int64_t largest = std::max<std::int64_t>(1, call.kernel_h * call.kernel_w);
   const bool only_whole = call.out_h == 1 && call.out_w == 1 && call.kernel_h == call.in_h && call.kernel_w == call.in_w;
@@ -234,8 +235,8 @@ void mean_of_distant_axes(PlanBuilder& plan, const Node& node, const Shape& x, c
 
 }  // namespace
 
-// Over the spatial axes it is a global pool. Over neighbouring axes of the plain layout it is one, too: what lies before is the batch, the reduced
-// axes are the pixels, what lies behind the channels.
+// Over the spatial axes it is a global pool. Over neighbouring axes of the plain layout it is one, too: what lies before is the batch, the
+// reduced axes are the pixels, what lies behind the channels.
 void lower_reduce_mean(PlanBuilder& plan, const Node& node) {
   const Shape x = plan.shape(node, node.input(0));
   const auto rank = static_cast<std::int64_t>(x.size());
@@ -252,7 +253,8 @@ void lower_reduce_mean(PlanBuilder& plan, const Node& node) {
   for (std::int64_t d = 2; d < rank; ++d) spatial = spatial && reduced[static_cast<std::size_t>(d)];
   if (spatial) {
     layout = Layout::kChannelsLast;
-    for (std::int64_t d = 0; d < rank; ++d) physical[static_cast<std::size_t>(physical_axis(d, rank, layout))] = reduced[static_cast<std::size_t>(d)];
+    for (std::int64_t d = 0; d < rank; ++d)
+      physical[static_cast<std::size_t>(physical_axis(d, rank, layout))] = reduced[static_cast<std::size_t>(d)];
   }
   const Shape lies = physical_shape(x, layout);
   kernels::PoolCall call;

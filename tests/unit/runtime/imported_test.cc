@@ -1,5 +1,5 @@
-// Quantized graphs of other tools through the runtime: it equals the simulation to the bit, and the graph's own words (the float interpreter on Q/DQ
-// nodes) within one step of the output.
+// Quantized graphs of other tools through the runtime: it equals the simulation to the bit, and the graph's own words (the float
+// interpreter on Q/DQ nodes) within one step of the output.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -36,8 +36,10 @@ const std::string kQuantized = kHead + "xq = QuantizeLinear(x, sx, zx)\nxf = Deq
 
 Graph graph_of(const Imported& imported) {
   std::string text = imported.text;
-  if (text.starts_with("QUANTIZED")) text = kQuantized + text.substr(10);
-  else if (text.starts_with("HEAD")) text = kHead + text.substr(5);
+  if (text.starts_with("QUANTIZED"))
+    text = kQuantized + text.substr(10);
+  else if (text.starts_with("HEAD"))
+    text = kHead + text.substr(5);
   return parse_graph_text("graph g\nopset ai.onnx " + std::to_string(imported.opset) + "\nopset com.microsoft 1\n" + text);
 }
 
@@ -101,29 +103,38 @@ y = Add(a, b)
 yq = QuantizeLinear(y, sa, z)
 yf = DequantizeLinear(yq, sa, z)
 output yf)"},
-    {"integers_also_as_numbers", 13, 0.05, "QUANTIZED\ny = Conv(xf, wf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\n"
-                                           "n = Cast(yq) [to=1]\ns = Add(n, yf)\noutput s\noutput yq"},
-    {"constant_of_an_island", 13, 0.05, "QUANTIZED\nconst c int8[3,1,1] = {5, -7, 100}\nconst sc float32[] = {0.1}\ncf = DequantizeLinear(c, sc)\n"
-                                        "y = Conv(xf, wf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\ns = PRelu(yf, cf)\noutput s"},
-    {"constant_island_alone", 13, 0.05, "QUANTIZED\nconst c int32[3,1,1] = {5, 70000, 100}\nconst sc float32[3] = {0.1, 0.0001, 0.01}\n"
-                                        "cf = DequantizeLinear(c, sc) [axis=0]\ncs = Sqrt(cf)\ny = Conv(xf, wf)\nyq = QuantizeLinear(y, sy, zy)\n"
-                                        "yf = DequantizeLinear(yq, sy, zy)\ns = Sub(yf, cs)\noutput s\noutput cf"},
-    {"constant_to_integers_again", 13, 0.05, "QUANTIZED\nconst c int8[3,1,1] = {5, -7, 100}\nconst sc float32[3] = {0.1, 0.02, 0.01}\n"
-                                             "cf = DequantizeLinear(c, sc) [axis=0]\ncq = QuantizeLinear(cf, sx, zx)\ncr = DequantizeLinear(cq, sx, zx)\n"
-                                             "y = Conv(xf, wf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\n"
-                                             "s = Add(yf, cr)\nsq = QuantizeLinear(s, sy, zy)\nsf = DequantizeLinear(sq, sy, zy)\noutput sf"},
-    {"concat_of_channel_constant", 13, 0.05, "QUANTIZED\nconst c int8[2,2,4,4] splat 77\nconst sc float32[2] = {0.01, 0.03}\n"
-                                             "cf = DequantizeLinear(c, sc) [axis=1]\ny = Concat(xf, cf) [axis=1]\n"
-                                             "yq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
-    {"concat_of_wide_constant", 13, 0.05, "QUANTIZED\nconst c int32[2,2,4,4] splat 7700\nconst sc float32[] = {0.0001}\ncf = DequantizeLinear(c, sc)\n"
-                                          "y = Concat(xf, cf) [axis=1]\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
-    {"concat_of_constant_on_another_grid", 13, 0.05, "QUANTIZED\nconst c int8[2,2,4,4] splat 77\nconst sc float32[] = {0.01}\ncf = DequantizeLinear(c, sc)\n"
-                                                     "y = Concat(xf, cf) [axis=1]\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
+    {"integers_also_as_numbers", 13, 0.05,
+     "QUANTIZED\ny = Conv(xf, wf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\n"
+     "n = Cast(yq) [to=1]\ns = Add(n, yf)\noutput s\noutput yq"},
+    {"constant_of_an_island", 13, 0.05,
+     "QUANTIZED\nconst c int8[3,1,1] = {5, -7, 100}\nconst sc float32[] = {0.1}\ncf = DequantizeLinear(c, sc)\n"
+     "y = Conv(xf, wf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\ns = PRelu(yf, cf)\noutput s"},
+    {"constant_island_alone", 13, 0.05,
+     "QUANTIZED\nconst c int32[3,1,1] = {5, 70000, 100}\nconst sc float32[3] = {0.1, 0.0001, 0.01}\n"
+     "cf = DequantizeLinear(c, sc) [axis=0]\ncs = Sqrt(cf)\ny = Conv(xf, wf)\nyq = QuantizeLinear(y, sy, zy)\n"
+     "yf = DequantizeLinear(yq, sy, zy)\ns = Sub(yf, cs)\noutput s\noutput cf"},
+    {"constant_to_integers_again", 13, 0.05,
+     "QUANTIZED\nconst c int8[3,1,1] = {5, -7, 100}\nconst sc float32[3] = {0.1, 0.02, 0.01}\n"
+     "cf = DequantizeLinear(c, sc) [axis=0]\ncq = QuantizeLinear(cf, sx, zx)\ncr = DequantizeLinear(cq, sx, zx)\n"
+     "y = Conv(xf, wf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\n"
+     "s = Add(yf, cr)\nsq = QuantizeLinear(s, sy, zy)\nsf = DequantizeLinear(sq, sy, zy)\noutput sf"},
+    {"concat_of_channel_constant", 13, 0.05,
+     "QUANTIZED\nconst c int8[2,2,4,4] splat 77\nconst sc float32[2] = {0.01, 0.03}\n"
+     "cf = DequantizeLinear(c, sc) [axis=1]\ny = Concat(xf, cf) [axis=1]\n"
+     "yq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
+    {"concat_of_wide_constant", 13, 0.05,
+     "QUANTIZED\nconst c int32[2,2,4,4] splat 7700\nconst sc float32[] = {0.0001}\ncf = DequantizeLinear(c, sc)\n"
+     "y = Concat(xf, cf) [axis=1]\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
+    {"concat_of_constant_on_another_grid", 13, 0.05,
+     "QUANTIZED\nconst c int8[2,2,4,4] splat 77\nconst sc float32[] = {0.01}\ncf = DequantizeLinear(c, sc)\n"
+     "y = Concat(xf, cf) [axis=1]\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
     {"weights_alone", 13, 1e-5, "HEAD\ny = Conv(x, wf)\noutput y"},
-    {"weights_alone_transposed", 13, 1e-5, "HEAD\nconst v int8[3,4] = {1, 2, 3, 4, 5, 6, 7, 8, 9, -10, 11, 12}\nvf = DequantizeLinear(v, sw, zw) [axis=0]\n"
-                                           "vt = Transpose(vf)\ny = MatMul(x, vt)\noutput y"},
-    {"weights_in_blocks", 21, 1e-4, "HEAD\nconst v int4[4,3] = {1, 2, 3, 4, 5, 6, 7, -8, -7, -6, 5, 4}\nconst sv float32[2,3] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6}\n"
-                                    "vf = DequantizeLinear(v, sv) [axis=0, block_size=2]\ny = MatMul(x, vf)\noutput y"},
+    {"weights_alone_transposed", 13, 1e-5,
+     "HEAD\nconst v int8[3,4] = {1, 2, 3, 4, 5, 6, 7, 8, 9, -10, 11, 12}\nvf = DequantizeLinear(v, sw, zw) [axis=0]\n"
+     "vt = Transpose(vf)\ny = MatMul(x, vt)\noutput y"},
+    {"weights_in_blocks", 21, 1e-4,
+     "HEAD\nconst v int4[4,3] = {1, 2, 3, 4, 5, 6, 7, -8, -7, -6, 5, 4}\nconst sv float32[2,3] = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6}\n"
+     "vf = DequantizeLinear(v, sv) [axis=0, block_size=2]\ny = MatMul(x, vf)\noutput y"},
     {"sixteen_bits", 21, 0.001, R"(input x float32[2,2,4,4]
 const sx float32[] = {0.0001}
 const zx uint16[] = {30000}
@@ -146,8 +157,9 @@ xf = DequantizeLinear(q, sx, zx)
 r = Relu(xf)
 yq = QuantizeLinear(r, sx, zx)
 output yq)"},
-    {"eight_and_sixteen_bits", 21, 0.05, "QUANTIZED\nconst s16 float32[] = {0.0002}\nconst z16 int16[] = {-5}\ny = Conv(xf, wf)\nyq = QuantizeLinear(y, s16, z16)\n"
-                                         "yf = DequantizeLinear(yq, s16, z16)\nzq = QuantizeLinear(yf, sy, zy)\nzf = DequantizeLinear(zq, sy, zy)\noutput zf"},
+    {"eight_and_sixteen_bits", 21, 0.05,
+     "QUANTIZED\nconst s16 float32[] = {0.0002}\nconst z16 int16[] = {-5}\ny = Conv(xf, wf)\nyq = QuantizeLinear(y, s16, z16)\n"
+     "yf = DequantizeLinear(yq, s16, z16)\nzq = QuantizeLinear(yf, sy, zy)\nzf = DequantizeLinear(zq, sy, zy)\noutput zf"},
     {"half_floats", 19, 0.06, R"(input x float16[2,2,4,4]
 const sx float16[] = {0.02}
 const zx uint8[] = {100}
@@ -158,11 +170,13 @@ y = Conv(xf, w)
 yq = QuantizeLinear(y, sx, zx)
 yf = DequantizeLinear(yq, sx, zx)
 output yf)"},
-    {"one_value_many_outputs", 13, 1, "QUANTIZED\ny = Conv(xf, wf)\nr = Relu(y)\na = QuantizeLinear(r, sy, zy)\nb = QuantizeLinear(r, sy, zy)\n"
-                                      "c = DequantizeLinear(a, sy, zy)\nd = DequantizeLinear(a, sy, zy)\ne = Sigmoid(c)\noutput a\noutput b\noutput c\noutput d\noutput e"},
+    {"one_value_many_outputs", 13, 1,
+     "QUANTIZED\ny = Conv(xf, wf)\nr = Relu(y)\na = QuantizeLinear(r, sy, zy)\nb = QuantizeLinear(r, sy, zy)\n"
+     "c = DequantizeLinear(a, sy, zy)\nd = DequantizeLinear(a, sy, zy)\ne = Sigmoid(c)\noutput a\noutput b\noutput c\noutput d\noutput e"},
     {"input_straight_out", 13, 1, "HEAD\nxq = QuantizeLinear(x, sx, zx)\ny = Conv(x, wf)\noutput xq\noutput x\noutput y"},
-    {"bounds_from_integers", 13, 0.05, "QUANTIZED\nconst c int8[] = {20}\nconst sc float32[] = {0.05}\nhi = DequantizeLinear(c, sc)\ny = Conv(xf, wf)\n"
-                                       "k = Clip(y, _, hi)\nyq = QuantizeLinear(k, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
+    {"bounds_from_integers", 13, 0.05,
+     "QUANTIZED\nconst c int8[] = {20}\nconst sc float32[] = {0.05}\nhi = DequantizeLinear(c, sc)\ny = Conv(xf, wf)\n"
+     "k = Clip(y, _, hi)\nyq = QuantizeLinear(k, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
     {"type_by_attribute", 21, 0.05, R"(input x float32[2,2,4,4]
 const sx float32[] = {0.02}
 const w int8[3,2,1,1] = {10, -20, 30, 40, -127, 90}
@@ -174,8 +188,9 @@ y = Conv(xf, wf)
 yq = QuantizeLinear(y, sx) [output_dtype=3]
 yf = DequantizeLinear(yq, sx)
 output yf)"},
-    {"shape_of_integers", 13, 0.05, "QUANTIZED\ny = Conv(xf, wf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\ns = Shape(yq)\n"
-                                    "g = GlobalAveragePool(yf)\ne = Expand(g, s)\neq = QuantizeLinear(e, sy, zy)\nef = DequantizeLinear(eq, sy, zy)\noutput ef"},
+    {"shape_of_integers", 13, 0.05,
+     "QUANTIZED\ny = Conv(xf, wf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\ns = Shape(yq)\n"
+     "g = GlobalAveragePool(yf)\ne = Expand(g, s)\neq = QuantizeLinear(e, sy, zy)\nef = DequantizeLinear(eq, sy, zy)\noutput ef"},
     {"dynamic", 13, 1e-4, R"(input x float32[3,4]
 const w int8[4,2] = {10, -20, 30, 40, -127, 90, 1, 2}
 const s float32[] = {0.01}
@@ -185,19 +200,26 @@ f = Cast(a) [to=1]
 m = Mul(sc, s)
 y = Mul(f, m)
 output y)"},
-    {"pad_with_a_value_off_the_grid", 13, 0.02, "QUANTIZED\nconst p int64[8] = {0, 0, 1, 0, 0, 0, 1, 1}\nconst v float32[] = {-9.0}\ny = Pad(xf, p, v)\n"
-                                                "yq = QuantizeLinear(y, sx, zx)\nyf = DequantizeLinear(yq, sx, zx)\noutput yf"},
-    {"resize_between_grids", 13, 0.05, "QUANTIZED\nconst s float32[4] = {1, 1, 2, 2}\n"
-                                       "y = Resize(xf, _, s) [mode=\"nearest\", nearest_mode=\"floor\", coordinate_transformation_mode=\"asymmetric\"]\n"
-                                       "yq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
-    {"pool_between_grids", 13, 0.05, "QUANTIZED\ny = MaxPool(xf) [kernel_shape=[2, 2]]\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
-    {"split_of_integers", 13, 0.05, "HEAD\nxq = QuantizeLinear(x, sx, zx)\na, b = Split(xq) [axis=1]\nn = Cast(a) [to=1]\nf = DequantizeLinear(b, sx, zx)\n"
-                                    "t = Transpose(b)\ntf = DequantizeLinear(t, sx, zx)\noutput n\noutput f\noutput tf"},
-    {"concat_of_integers", 13, 1, "HEAD\nconst z0 uint8[] = {0}\nxq = QuantizeLinear(x, sx)\nyq = QuantizeLinear(x, sx, z0)\nc = Concat(xq, yq) [axis=1]\nn = Cast(c) [to=1]\n"
-                                  "f = DequantizeLinear(c, sx)\noutput n\noutput f"},
-    {"flatten_dense", 13, 0.05, "QUANTIZED\nconst v int8[32,3] splat 3\nvf = DequantizeLinear(v, sw, zw) [axis=1]\nconst b int32[3] = {100, -100, 7}\n"
-                                "const sb float32[3] = {0.0002, 0.0004, 0.0001}\nbf = DequantizeLinear(b, sb) [axis=0]\nf = Flatten(xf)\n"
-                                "y = Gemm(f, vf, bf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
+    {"pad_with_a_value_off_the_grid", 13, 0.02,
+     "QUANTIZED\nconst p int64[8] = {0, 0, 1, 0, 0, 0, 1, 1}\nconst v float32[] = {-9.0}\ny = Pad(xf, p, v)\n"
+     "yq = QuantizeLinear(y, sx, zx)\nyf = DequantizeLinear(yq, sx, zx)\noutput yf"},
+    {"resize_between_grids", 13, 0.05,
+     "QUANTIZED\nconst s float32[4] = {1, 1, 2, 2}\n"
+     "y = Resize(xf, _, s) [mode=\"nearest\", nearest_mode=\"floor\", coordinate_transformation_mode=\"asymmetric\"]\n"
+     "yq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
+    {"pool_between_grids", 13, 0.05,
+     "QUANTIZED\ny = MaxPool(xf) [kernel_shape=[2, 2]]\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
+    {"split_of_integers", 13, 0.05,
+     "HEAD\nxq = QuantizeLinear(x, sx, zx)\na, b = Split(xq) [axis=1]\nn = Cast(a) [to=1]\nf = DequantizeLinear(b, sx, zx)\n"
+     "t = Transpose(b)\ntf = DequantizeLinear(t, sx, zx)\noutput n\noutput f\noutput tf"},
+    {"concat_of_integers", 13, 1,
+     "HEAD\nconst z0 uint8[] = {0}\nxq = QuantizeLinear(x, sx)\nyq = QuantizeLinear(x, sx, z0)\nc = Concat(xq, yq) [axis=1]\nn = Cast(c) "
+     "[to=1]\n"
+     "f = DequantizeLinear(c, sx)\noutput n\noutput f"},
+    {"flatten_dense", 13, 0.05,
+     "QUANTIZED\nconst v int8[32,3] splat 3\nvf = DequantizeLinear(v, sw, zw) [axis=1]\nconst b int32[3] = {100, -100, 7}\n"
+     "const sb float32[3] = {0.0002, 0.0004, 0.0001}\nbf = DequantizeLinear(b, sb) [axis=0]\nf = Flatten(xf)\n"
+     "y = Gemm(f, vf, bf)\nyq = QuantizeLinear(y, sy, zy)\nyf = DequantizeLinear(yq, sy, zy)\noutput yf"},
 };
 
 class ImportedGraph : public testing::TestWithParam<Imported> {};
@@ -213,10 +235,12 @@ TEST_P(ImportedGraph, RunsAsItsNodesSay) {
     const auto have = Session(lower(QuantizedGraph(model))).run(inputs);
     ASSERT_EQ(want.size(), have.size());
     for (std::size_t o = 0; o < want.size(); ++o) {
-      ASSERT_EQ(to_string(make_type(want[o].type(), want[o].shape())), to_string(make_type(have[o].type(), have[o].shape()))) << "output " << o;
+      ASSERT_EQ(to_string(make_type(want[o].type(), want[o].shape())), to_string(make_type(have[o].type(), have[o].shape())))
+          << "output " << o;
       const auto a = to_doubles(want[o]);
       const auto b = to_doubles(have[o]);
-      for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], GetParam().step * 1.001) << "output " << o << " element " << i << " seed " << seed;
+      for (std::size_t i = 0; i < a.size(); ++i)
+        ASSERT_NEAR(a[i], b[i], GetParam().step * 1.001) << "output " << o << " element " << i << " seed " << seed;
     }
   }
 }
@@ -246,9 +270,10 @@ TEST(ImportedGraph, DamagedNodesAreNamed) {
     return "no error";
   };
   for (const char* op : {"Conv", "ConvTranspose"}) {
-    for (const char* attributes : {"group=0", "group=-1", "group=7", "strides=[0, 1]", "strides=[1]", "strides=[1, 1, 1]", "dilations=[0, 0]", "dilations=[-1, 1]",
-                                   "pads=[1]", "pads=[-9, 0, 0, 0]", "kernel_shape=[3, 3]", "dilations=[9223372036854775807, 1]", "strides=[4611686018427387904, 1]",
-                                   "pads=[9223372036854775807, 0, 9223372036854775807, 0]", "auto_pad=\"ODD\""}) {
+    for (const char* attributes :
+         {"group=0", "group=-1", "group=7", "strides=[0, 1]", "strides=[1]", "strides=[1, 1, 1]", "dilations=[0, 0]", "dilations=[-1, 1]",
+          "pads=[1]", "pads=[-9, 0, 0, 0]", "kernel_shape=[3, 3]", "dilations=[9223372036854775807, 1]", "strides=[4611686018427387904, 1]",
+          "pads=[9223372036854775807, 0, 9223372036854775807, 0]", "auto_pad=\"ODD\""}) {
       const std::string said = message("y = " + std::string(op) + "(xf, wf) [" + attributes + "]");
       if (said == "no error") continue;  // some are only unusual
       EXPECT_NE(said.find(op), std::string::npos) << op << " " << attributes << ": " << said;

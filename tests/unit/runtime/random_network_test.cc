@@ -49,7 +49,9 @@ class RandomNetwork {
     constants_ += "}\n";
     return name;
   }
-  const Map& any() { return values_[static_cast<std::size_t>(pick(std::max(0, static_cast<int>(values_.size()) - 6), static_cast<int>(values_.size()) - 1))]; }
+  const Map& any() {
+    return values_[static_cast<std::size_t>(pick(std::max(0, static_cast<int>(values_.size()) - 6), static_cast<int>(values_.size()) - 1))];
+  }
   void node(const std::string& call, int c, int h, int w) {
     values_.push_back({fresh(), c, h, w});
     nodes_ += values_.back().name + " = " + call + "\n";
@@ -74,12 +76,13 @@ class RandomNetwork {
         }
         case 2:
         case 3:
-          node("Relu(" + helper("Conv(" + x + ", " + weights("[" + std::to_string(a.c) + ",1,3,3]", a.c * 9) + ") [group=" + std::to_string(a.c) +
-                                ", pads=[1, 1, 1, 1]]") + ")", a.c, a.h, a.w);
+          node("Relu(" +
+                   helper("Conv(" + x + ", " + weights("[" + std::to_string(a.c) + ",1,3,3]", a.c * 9) + ") [group=" + std::to_string(a.c) +
+                          ", pads=[1, 1, 1, 1]]") +
+                   ")",
+               a.c, a.h, a.w);
           break;
-        case 4:
-          node("ConvTranspose(" + x + ", " + weights("[" + std::to_string(a.c) + ",2,1,1]", a.c * 2) + ")", 2, a.h, a.w);
-          break;
+        case 4: node("ConvTranspose(" + x + ", " + weights("[" + std::to_string(a.c) + ",2,1,1]", a.c * 2) + ")", 2, a.h, a.w); break;
         case 5:
         case 6:
           if (a.same(b)) node((pick(0, 1) != 0 ? "Add(" : "Sub(") + x + ", " + b.name + ")", a.c, a.h, a.w);
@@ -109,12 +112,16 @@ class RandomNetwork {
         case 13: node("Reshape(" + x + ", " + ints({0, a.w, -1, a.c}) + ")", a.w, a.h, a.c); break;
         case 14: node("Reshape(" + helper("Flatten(" + x + ")") + ", " + ints({-1, a.c * a.h, 1, a.w}) + ")", a.c * a.h, 1, a.w); break;
         case 15:
-          if (a.h > 1 && a.w > 1) node((pick(0, 1) != 0 ? "MaxPool(" : "AveragePool(") + x + ") [kernel_shape=[2, 2]]", a.c, a.h - 1, a.w - 1);
+          if (a.h > 1 && a.w > 1)
+            node((pick(0, 1) != 0 ? "MaxPool(" : "AveragePool(") + x + ") [kernel_shape=[2, 2]]", a.c, a.h - 1, a.w - 1);
           break;
         case 16: {
           const std::string scales = "s" + std::to_string(count_++);
           constants_ += "const " + scales + " float32[4] = {1, 1, 2, 1}\n";
-          if (a.h <= 8) node("Resize(" + x + ", _, " + scales + ") [mode=\"nearest\", nearest_mode=\"floor\", coordinate_transformation_mode=\"asymmetric\"]", a.c, a.h * 2, a.w);
+          if (a.h <= 8)
+            node("Resize(" + x + ", _, " + scales +
+                     ") [mode=\"nearest\", nearest_mode=\"floor\", coordinate_transformation_mode=\"asymmetric\"]",
+                 a.c, a.h * 2, a.w);
           break;
         }
         case 17: node("Pad(" + x + ", " + ints({0, 0, 1, 0, 0, 0, 0, 1}) + ")", a.c, a.h + 1, a.w + 1); break;
@@ -159,7 +166,8 @@ TEST(Runtime, RandomNetworksAgree) {
         Shape shape = input.shape();
         shape[0] = 1;
         const std::int64_t size = element_count(shape);
-        one.push_back(Tensor::from<float>(shape, input.data<float>().subspan(static_cast<std::size_t>(b * size), static_cast<std::size_t>(size))));
+        one.push_back(
+            Tensor::from<float>(shape, input.data<float>().subspan(static_cast<std::size_t>(b * size), static_cast<std::size_t>(size))));
       }
       const auto outputs = session.run(one);
       for (std::size_t i = 0; i < outputs.size(); ++i) {

@@ -1,5 +1,5 @@
-// Forms of the operators that few networks have: simulation and runtime agree to the bit, and both stay close to the float network (they share their
-// geometry, so that agreement alone would not find a mistake there).
+// Forms of the operators that few networks have: simulation and runtime agree to the bit, and both stay close to the float network (they
+// share their geometry, so that agreement alone would not find a mistake there).
 #include <gtest/gtest.h>
 
 #include <array>
@@ -83,18 +83,23 @@ const Form kForms[] = {
      "HEAD3D\ny = AveragePool(a) [kernel_shape=[2, 3, 2], pads=[1, 1, 0, 0, 1, 1], count_include_pad=1]\noutput y"},
     {"global_pools_3d", 13, "HEAD3D\ny = GlobalAveragePool(a)\nz = GlobalMaxPool(a)\noutput y\noutput z"},
     {"global_pools_1d", 13, "HEAD1D\ny = GlobalAveragePool(a)\nz = GlobalMaxPool(a)\noutput y\noutput z"},
-    {"pools_1d", 13, "HEAD1D\ny = AveragePool(a) [kernel_shape=[3], pads=[1, 1]]\nz = MaxPool(y) [kernel_shape=[2], strides=[2]]\noutput z"},
+    {"pools_1d", 13,
+     "HEAD1D\ny = AveragePool(a) [kernel_shape=[3], pads=[1, 1]]\nz = MaxPool(y) [kernel_shape=[2], strides=[2]]\noutput z"},
     {"average_pool_ceil", 13,
      "HEAD\ny = AveragePool(a) [kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, pads=[1, 0, 0, 1], count_include_pad=1]\noutput y"},
     {"average_pool_dilated", 19, "HEAD\ny = AveragePool(a) [kernel_shape=[2, 2], dilations=[2, 3]]\noutput y"},
     {"max_pool_dilated_ceil", 13,
      "HEAD\ny = MaxPool(a) [kernel_shape=[2, 2], dilations=[2, 2], strides=[2, 3], ceil_mode=1, pads=[1, 1, 1, 1]]\noutput y"},
     {"max_pool_valid_ceil", 13, "HEAD\ny = MaxPool(a) [kernel_shape=[4, 2], strides=[3, 2], auto_pad=\"VALID\", ceil_mode=1]\noutput y"},
-    {"average_pool_valid_ceil", 13, "HEAD\ny = AveragePool(a) [kernel_shape=[4, 2], strides=[3, 2], auto_pad=\"VALID\", ceil_mode=1]\noutput y"},
+    {"average_pool_valid_ceil", 13,
+     "HEAD\ny = AveragePool(a) [kernel_shape=[4, 2], strides=[3, 2], auto_pad=\"VALID\", ceil_mode=1]\noutput y"},
     {"conv_valid_with_pads", 13, "HEAD\ny = Conv(a, w_draw) [pads=[1, 1, 1, 1], auto_pad=\"VALID\"]\noutput y"},
-    {"transposed_valid_with_pads", 13, "HEAD\nconst v_draw float32[4,3,3,3] splat 0\ny = ConvTranspose(a, v_draw) [pads=[1, 1, 1, 1], auto_pad=\"VALID\"]\noutput y"},
-    {"transposed_empty_output_shape", 13, "HEAD\nconst v_draw float32[4,3,3,3] splat 0\ny = ConvTranspose(a, v_draw) [output_shape=[], output_padding=[]]\noutput y"},
-    {"transposed_whole_output_shape", 13, "HEAD\nconst v_draw float32[4,3,3,3] splat 0\ny = ConvTranspose(a, v_draw) [strides=[2, 2], output_shape=[2, 3, 12, 10]]\noutput y"},
+    {"transposed_valid_with_pads", 13,
+     "HEAD\nconst v_draw float32[4,3,3,3] splat 0\ny = ConvTranspose(a, v_draw) [pads=[1, 1, 1, 1], auto_pad=\"VALID\"]\noutput y"},
+    {"transposed_empty_output_shape", 13,
+     "HEAD\nconst v_draw float32[4,3,3,3] splat 0\ny = ConvTranspose(a, v_draw) [output_shape=[], output_padding=[]]\noutput y"},
+    {"transposed_whole_output_shape", 13,
+     "HEAD\nconst v_draw float32[4,3,3,3] splat 0\ny = ConvTranspose(a, v_draw) [strides=[2, 2], output_shape=[2, 3, 12, 10]]\noutput y"},
     {"max_pool_same", 11, "HEAD\ny = MaxPool(a) [kernel_shape=[3, 2], strides=[2, 2], auto_pad=\"SAME_LOWER\"]\noutput y"},
     {"average_pool_same", 11, "HEAD\ny = AveragePool(a) [kernel_shape=[3, 2], strides=[2, 2], auto_pad=\"SAME_UPPER\"]\noutput y"},
     {"max_pool_indices", 13, "HEAD\ny, i = MaxPool(a) [kernel_shape=[2, 2]]\noutput y\noutput i"},
@@ -160,36 +165,45 @@ const b_draw float32[] = {0.7}
 a = Gemm(x, w_draw, b_draw)
 output a)"},
     {"prelu", 13, "HEAD\nconst s_draw float32[4,1,1] splat 0\np = PRelu(a, s_draw)\ny = Conv(p, w_draw)\noutput y"},
-    {"clip_runtime_bounds", 13, "HEAD\nconst k float32[1] = {0.25}\nlo = ReduceMin(a) [keepdims=0]\nhi = ReduceMax(a) [keepdims=0]\n"
-                                "h = Mul(hi, k)\nhs = Squeeze(h)\nc = Clip(a, lo, hs)\ny = Conv(c, w_draw)\noutput y"},
+    {"clip_runtime_bounds", 13,
+     "HEAD\nconst k float32[1] = {0.25}\nlo = ReduceMin(a) [keepdims=0]\nhi = ReduceMax(a) [keepdims=0]\n"
+     "h = Mul(hi, k)\nhs = Squeeze(h)\nc = Clip(a, lo, hs)\ny = Conv(c, w_draw)\noutput y"},
     {"clip_attributes", 10, "HEAD\nc = Clip(a) [min=-0.5, max=0.75]\nm = MaxPool(c) [kernel_shape=[2, 2]]\noutput m"},
     {"clip_one_bound", 13, "HEAD\nconst hi float32[] = {0.5}\nm = MaxPool(a) [kernel_shape=[2, 2]]\nc = Clip(m, _, hi)\noutput c"},
     {"intermediate_outputs", 13, "HEAD\nr = Relu(a)\ny = Conv(r, w_draw)\nz = Add(y, r)\noutput z\noutput r\noutput a"},
     {"output_twice", 13, "HEAD\nr = Relu(a)\noutput r\noutput r"},
     {"input_is_output", 13, "HEAD\noutput x\noutput a"},
     {"constant_is_output", 13, "HEAD\nconst k float32[2] = {1, 2}\noutput k\noutput a"},
-    {"concat_constant_channels", 13, "HEAD\nconst k_draw float32[2,3,6,5] splat 0\nc = Concat(a, k_draw) [axis=1]\nm = MaxPool(c) [kernel_shape=[2, 2]]\noutput m"},
-    {"concat_constant_first", 13, "HEAD\nconst k_draw float32[2,4,6,2] splat 0\nc = Concat(k_draw, a) [axis=-1]\nm = MaxPool(c) [kernel_shape=[2, 2]]\noutput m"},
+    {"concat_constant_channels", 13,
+     "HEAD\nconst k_draw float32[2,3,6,5] splat 0\nc = Concat(a, k_draw) [axis=1]\nm = MaxPool(c) [kernel_shape=[2, 2]]\noutput m"},
+    {"concat_constant_first", 13,
+     "HEAD\nconst k_draw float32[2,4,6,2] splat 0\nc = Concat(k_draw, a) [axis=-1]\nm = MaxPool(c) [kernel_shape=[2, 2]]\noutput m"},
     {"concat_itself", 13, "HEAD\nc = Concat(a, a, a) [axis=2]\nm = MaxPool(c) [kernel_shape=[2, 2]]\noutput m"},
     {"concat_batch", 13, "HEAD\nr = Relu(a)\nc = Concat(a, r) [axis=0]\noutput c"},
     {"pad_negative", 13, "HEAD\nconst p int64[8] = {0, 1, -1, 2, 0, -1, 1, -2}\ny = Pad(a, p)\noutput y"},
     {"pad_reflect", 13, "HEAD\nconst p int64[8] = {0, 0, 1, 2, 0, 0, 1, 2}\ny = Pad(a, p) [mode=\"reflect\"]\noutput y"},
-    {"pad_edge_axes", 18, "HEAD\nconst p int64[4] = {1, 2, 0, 1}\nconst k int64[2] = {-1, 1}\ny = Pad(a, p, _, k) [mode=\"edge\"]\noutput y"},
+    {"pad_edge_axes", 18,
+     "HEAD\nconst p int64[4] = {1, 2, 0, 1}\nconst k int64[2] = {-1, 1}\ny = Pad(a, p, _, k) [mode=\"edge\"]\noutput y"},
     {"pad_wrap", 19, "HEAD\nconst p int64[8] = {0, 0, 1, 2, 0, 0, 1, 2}\ny = Pad(a, p) [mode=\"wrap\"]\noutput y"},
     {"pad_attributes", 10, "HEAD\ny = Pad(a) [pads=[0, 0, 1, 2, 0, 0, 1, 2], value=0.5]\nm = MaxPool(y) [kernel_shape=[2, 2]]\noutput m"},
     {"reshape_minus_one", 13, "HEAD\nconst s int64[3] = {0, -1, 10}\ny = Reshape(a, s)\nz = Relu(y)\noutput z"},
-    {"reshape_of_shape", 13, "HEAD\nconst i int64[1] = {0}\nconst t int64[1] = {-1}\ns = Shape(a)\nb = Gather(s, i)\nc = Concat(b, t) [axis=0]\n"
-                             "f = Reshape(a, c)\nconst v_draw float32[120,7] splat 0\ny = MatMul(f, v_draw)\noutput y"},
+    {"reshape_of_shape", 13,
+     "HEAD\nconst i int64[1] = {0}\nconst t int64[1] = {-1}\ns = Shape(a)\nb = Gather(s, i)\nc = Concat(b, t) [axis=0]\n"
+     "f = Reshape(a, c)\nconst v_draw float32[120,7] splat 0\ny = MatMul(f, v_draw)\noutput y"},
     {"flatten_axes", 13, "HEAD\ny = Flatten(a) [axis=2]\nz = Flatten(a) [axis=-1]\noutput y\noutput z"},
-    {"squeeze", 13, "HEAD\ng = GlobalAveragePool(a)\nconst axes int64[2] = {2, 3}\ns = Squeeze(g, axes)\nconst v_draw float32[4,7] splat 0\n"
-                    "y = MatMul(s, v_draw)\noutput y"},
+    {"squeeze", 13,
+     "HEAD\ng = GlobalAveragePool(a)\nconst axes int64[2] = {2, 3}\ns = Squeeze(g, axes)\nconst v_draw float32[4,7] splat 0\n"
+     "y = MatMul(s, v_draw)\noutput y"},
     {"unsqueeze", 13, "HEAD\nconst axes int64[2] = {1, -1}\ns = Unsqueeze(a, axes)\nr = Sigmoid(s)\noutput r"},
-    {"transpose_twice", 13, "HEAD\nt = Transpose(a) [perm=[0, 2, 3, 1]]\nm = Sigmoid(t)\nu = Transpose(m) [perm=[0, 3, 1, 2]]\ny = Conv(u, w_draw)\noutput y"},
+    {"transpose_twice", 13,
+     "HEAD\nt = Transpose(a) [perm=[0, 2, 3, 1]]\nm = Sigmoid(t)\nu = Transpose(m) [perm=[0, 3, 1, 2]]\ny = Conv(u, w_draw)\noutput y"},
     {"transpose_default", 13, "HEAD\nt = Transpose(a)\nr = Sigmoid(t)\noutput r"},
     {"upsample_9", 9, "HEAD\nconst s float32[4] = {1, 1, 2, 3}\ny = Upsample(a, s)\nm = MaxPool(y) [kernel_shape=[2, 2]]\noutput m"},
     {"upsample_7", 7, "HEAD\ny = Upsample(a) [scales=[1.0, 1.0, 2.0, 2.0]]\nm = MaxPool(y) [kernel_shape=[2, 2]]\noutput m"},
     {"resize_10", 10, "HEAD\nconst s float32[4] = {1, 1, 0.5, 1.7}\ny = Resize(a, s)\nm = Sigmoid(y)\noutput m"},
-    {"resize_sizes", 13, "HEAD\nconst s int64[4] = {2, 4, 11, 3}\ny = Resize(a, _, _, s) [nearest_mode=\"ceil\", coordinate_transformation_mode=\"align_corners\"]\noutput y"},
+    {"resize_sizes", 13,
+     "HEAD\nconst s int64[4] = {2, 4, 11, 3}\ny = Resize(a, _, _, s) [nearest_mode=\"ceil\", "
+     "coordinate_transformation_mode=\"align_corners\"]\noutput y"},
     {"resize_channels", 13, "HEAD\nconst s float32[4] = {1, 2, 1, 2}\ny = Resize(a, _, s) [nearest_mode=\"floor\"]\noutput y"},
     {"resize_linear", 13, "HEAD\nconst s float32[4] = {1, 1, 2, 2}\ny = Resize(a, _, s) [mode=\"linear\"]\nz = Conv(y, w_draw)\noutput z"},
     {"resize_axes", 18, "HEAD\nconst s float32[2] = {2, 3}\ny = Resize(a, _, s) [axes=[2, 3]]\nz = Conv(y, w_draw)\noutput z"},
@@ -197,26 +211,37 @@ output a)"},
     {"split_even", 18, "HEAD\nb, c, d = Split(a) [axis=2, num_outputs=3]\ns = Sub(b, d)\noutput s\noutput c"},
     {"split_first_left_out", 13, "HEAD\n_, c = Split(a) [axis=1]\nr = Sigmoid(c)\noutput r"},
     {"slice_attributes", 9, "HEAD\ny = Slice(a) [starts=[1, 0], ends=[3, -1], axes=[1, 3]]\noutput y"},
-    {"slice_backwards", 13, "HEAD\nconst s int64[1] = {-1}\nconst e int64[1] = {-100}\nconst k int64[1] = {3}\nconst t int64[1] = {-2}\ny = Slice(a, s, e, k, t)\noutput y"},
-    {"gather_and_its_kin", 13, "HEAD\nconst i int64[2] = {-1, 0}\nconst e int64[2,1,1,5] = {0, 1, 2, 3, 0, 1, 1, 1, 1, 1}\ny = Gather(a, i) [axis=1]\n"
-                               "z = GatherElements(a, e) [axis=1]\nr = Sigmoid(y)\noutput r\noutput z"},
+    {"slice_backwards", 13,
+     "HEAD\nconst s int64[1] = {-1}\nconst e int64[1] = {-100}\nconst k int64[1] = {3}\nconst t int64[1] = {-2}\ny = Slice(a, s, e, k, "
+     "t)\noutput y"},
+    {"gather_and_its_kin", 13,
+     "HEAD\nconst i int64[2] = {-1, 0}\nconst e int64[2,1,1,5] = {0, 1, 2, 3, 0, 1, 1, 1, 1, 1}\ny = Gather(a, i) [axis=1]\n"
+     "z = GatherElements(a, e) [axis=1]\nr = Sigmoid(y)\noutput r\noutput z"},
     {"gather_scalar", 13, "HEAD\nconst i int64[] = {1}\ny = Gather(a, i) [axis=2]\nr = Sigmoid(y)\noutput r"},
-    {"depth_and_space", 13, "HEAD\nconst v_draw float32[3,1,1,1] splat 0\ny = DepthToSpace(a) [blocksize=2, mode=\"CRD\"]\nz = Conv(y, v_draw)\noutput z"},
-    {"space_to_depth", 13, "input x float32[batch,2,6,4]\nconst w_draw float32[2,2,1,1] splat 0\na = Conv(x, w_draw)\ny = SpaceToDepth(a) [blocksize=2]\nr = Sigmoid(y)\noutput r"},
-    {"expand_and_tile", 13, "HEAD\ng = GlobalAveragePool(a)\nconst s int64[4] = {1, 4, 2, 3}\ny = Expand(g, s)\nconst t int64[4] = {1, 1, 2, 1}\nz = Tile(y, t)\nr = Sigmoid(z)\noutput r"},
+    {"depth_and_space", 13,
+     "HEAD\nconst v_draw float32[3,1,1,1] splat 0\ny = DepthToSpace(a) [blocksize=2, mode=\"CRD\"]\nz = Conv(y, v_draw)\noutput z"},
+    {"space_to_depth", 13,
+     "input x float32[batch,2,6,4]\nconst w_draw float32[2,2,1,1] splat 0\na = Conv(x, w_draw)\ny = SpaceToDepth(a) [blocksize=2]\nr = "
+     "Sigmoid(y)\noutput r"},
+    {"expand_and_tile", 13,
+     "HEAD\ng = GlobalAveragePool(a)\nconst s int64[4] = {1, 4, 2, 3}\ny = Expand(g, s)\nconst t int64[4] = {1, 1, 2, 1}\nz = Tile(y, "
+     "t)\nr = Sigmoid(z)\noutput r"},
     {"matmul_vector", 13, "HEAD1D\nconst v_draw float32[12] splat 0\ny = MatMul(a, v_draw)\noutput y"},
     {"matmul_constant_left", 13, "HEAD1D\nconst v_draw float32[3,4] splat 0\ny = MatMul(v_draw, a)\noutput y"},
     {"matmul_batched_constant", 13, "HEAD\nconst v_draw float32[4,5,3] splat 0\ny = MatMul(a, v_draw)\nr = Relu(y)\noutput r"},
     {"matmul_both_vectors", 13, "input x float32[8]\ninput z float32[8]\ny = MatMul(x, z)\noutput y"},
     {"multiply_smaller_first", 13, "HEAD\ng = GlobalAveragePool(a)\ns = Sigmoid(g)\ny = Mul(s, a)\noutput y"},
     {"subtract_constant_first", 13, "HEAD\nconst k_draw float32[4,1,1] splat 0\ny = Sub(k_draw, a)\nz = Add(k_draw, y)\noutput z"},
-    {"add_row_and_column", 13, "HEAD\nm = ReduceMean(a) [axes=[2], keepdims=1]\nn = ReduceMean(a) [axes=[3], keepdims=1]\ny = Add(m, n)\noutput y"},
+    {"add_row_and_column", 13,
+     "HEAD\nm = ReduceMean(a) [axes=[2], keepdims=1]\nn = ReduceMean(a) [axes=[3], keepdims=1]\ny = Add(m, n)\noutput y"},
     {"add_larger_rank", 13, "HEAD\nconst k_draw float32[1,1,1,1,5] splat 0\ny = Add(a, k_draw)\noutput y"},
-    {"float_and_integer_readers", 13, "HEAD\nr = Relu(a)\ne = Sqrt(r)\ny = Conv(r, w_draw)\nz = Add(y, e)\nq = Conv(e, w_draw)\noutput z\noutput q"},
+    {"float_and_integer_readers", 13,
+     "HEAD\nr = Relu(a)\ne = Sqrt(r)\ny = Conv(r, w_draw)\nz = Add(y, e)\nq = Conv(e, w_draw)\noutput z\noutput q"},
     {"island_with_softmax", 13, "HEAD\ns = Softmax(a) [axis=1]\ny = Conv(s, w_draw)\noutput y"},
     {"dropout_7", 7, "HEAD\nd = Dropout(a)\ny = Conv(d, w_draw)\noutput y"},
-    {"batch_norm_island", 13, "HEAD\nconst s_draw float32[4] splat 0\nconst b_draw float32[4] splat 0\nconst v float32[4] splat 2\nr = Relu(a)\n"
-                              "n = BatchNormalization(r, s_draw, b_draw, b_draw, v)\ny = Conv(n, w_draw)\noutput y"},
+    {"batch_norm_island", 13,
+     "HEAD\nconst s_draw float32[4] splat 0\nconst b_draw float32[4] splat 0\nconst v float32[4] splat 2\nr = Relu(a)\n"
+     "n = BatchNormalization(r, s_draw, b_draw, b_draw, v)\ny = Conv(n, w_draw)\noutput y"},
 };
 
 class UnusualForm : public testing::TestWithParam<Form> {};
