@@ -282,6 +282,7 @@ std::vector<Tensor> evaluate_pow(const EvalContext& ctx) {
       if (same.size() == 1) {
         const T power = same.data<T>()[0];
         if (power == T{2}) return broadcast_binary<T, T, T>(ctx, base, same, [](T x, T) { return x * x; });
+        if (power == T{3}) return broadcast_binary<T, T, T>(ctx, base, same, [](T x, T) { return x * x * x; });  // cubes of GELU
         // sqrt differs from pow at -0 and -inf only
         if (power == T(0.5)) {
           return broadcast_binary<T, T, T>(ctx, base, same, [](T x, T) {
