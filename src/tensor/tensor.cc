@@ -1,6 +1,7 @@
 #include "nibble/tensor.h"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cmath>
 #include <cstring>
@@ -16,14 +17,16 @@ namespace nibble {
 
 std::int64_t element_count(std::span<const std::int64_t> shape) {
   std::int64_t count = 1;
+  bool empty = false;
   for (const std::int64_t axis : shape) {
     if (axis < 0) fail(ErrorCode::kInvalidModel, "shape {} has a negative axis", to_string(shape));
-    // Zero axes must not hide an overflow of the others, but a zero makes the product zero.
-    const auto product = checked_mul(count, axis);
+    // Zero axes must not hide an overflow of the others, wherever they stand: strides are products of some axes.
+    const auto product = checked_mul(count, axis == 0 ? 1 : axis);
     if (!product) fail(ErrorCode::kInvalidModel, "shape {} has more elements than 64 bits can count", to_string(shape));
     count = *product;
+    empty = empty || axis == 0;
   }
-  return count;
+  return empty ? 0 : count;
 }
 
 std::string to_string(std::span<const std::int64_t> shape) {
@@ -105,18 +108,32 @@ Tensor widen(const Tensor& tensor) {
   return result;
 }
 
+// To a float that a second rounding takes to where one rounding would have: cut off, and the last bit set where something was lost.
+float round_to_odd(double value) {
+  const auto rounded = static_cast<float>(value);
+  if (std::isnan(value) || static_cast<double>(rounded) == value) return rounded;
+  auto bits = std::bit_cast<std::uint32_t>(rounded);
+  if (std::abs(static_cast<double>(rounded)) > std::abs(value)) --bits;
+  return std::bit_cast<float>(bits | 1U);
+}
+
 }  // namespace
 
 Tensor cast(const Tensor& tensor, DataType type) {
   if (tensor.type() == type) return tensor;
   if (tensor.type() == DataType::kFloat16 || tensor.type() == DataType::kBFloat16) return cast(widen(tensor), type);
   if (type == DataType::kFloat16 || type == DataType::kBFloat16) {
-    const Tensor source = cast(tensor, DataType::kFloat32);
     Tensor result(type, tensor.shape());
-    const auto in = source.data<float>();
     auto out = result.mutable_data<std::uint16_t>();
-    for (std::size_t i = 0; i < in.size(); ++i)
-      out[i] = type == DataType::kFloat16 ? float32_to_float16(in[i]) : float32_to_bfloat16(in[i]);
+    const auto narrow = [&](std::size_t i, float v) { out[i] = type == DataType::kFloat16 ? float32_to_float16(v) : float32_to_bfloat16(v); };
+    if (tensor.type() == DataType::kFloat32) {
+      const auto in = tensor.data<float>();
+      for (std::size_t i = 0; i < in.size(); ++i) narrow(i, in[i]);
+    } else {
+      const Tensor source = cast(tensor, DataType::kFloat64);
+      const auto in = source.data<double>();
+      for (std::size_t i = 0; i < in.size(); ++i) narrow(i, round_to_odd(in[i]));
+    }
     return result;
   }
   Tensor result(type, tensor.shape());
@@ -127,10 +144,12 @@ Tensor cast(const Tensor& tensor, DataType type) {
       for (std::size_t i = 0; i < in.size(); ++i) out[i] = convert<To, From>(in[i]);
     });
   });
+  // To 4 bits as to every other width: floats saturate, integers keep their low bits.
+  const bool saturate = is_float(tensor.type());
   if (type == DataType::kInt4) {
-    for (auto& v : result.mutable_data<std::int8_t>()) v = std::clamp<std::int8_t>(v, -8, 7);
+    for (auto& v : result.mutable_data<std::int8_t>()) v = static_cast<std::int8_t>(saturate ? std::clamp<int>(v, -8, 7) : ((v & 15) ^ 8) - 8);
   } else if (type == DataType::kUInt4) {
-    for (auto& v : result.mutable_data<std::uint8_t>()) v = std::min<std::uint8_t>(v, 15);
+    for (auto& v : result.mutable_data<std::uint8_t>()) v = static_cast<std::uint8_t>(saturate ? std::min<int>(v, 15) : v & 15);
   }
   return result;
 }
