@@ -72,6 +72,7 @@ NodeId GraphEditor::add_node(Node node) {
 }
 
 void GraphEditor::remove_node(NodeId id) {
+  if (removed_[index(id)]) return;  // a newer node may have its name
   Node& node = graph_.nodes_[index(id)];
   for (const ValueId output : node.outputs) {
     if (output != kNoValue && graph_.values_[index(output)].producer == id) graph_.values_[index(output)].producer = kNoNode;
@@ -103,7 +104,7 @@ void GraphEditor::set_outputs(NodeId id, std::vector<ValueId> values) {
 
 void GraphEditor::set_op_type(NodeId id, std::string op_type, std::string domain) {
   graph_.nodes_[index(id)].op_type = std::move(op_type);
-  graph_.nodes_[index(id)].domain = std::move(domain);
+  graph_.nodes_[index(id)].domain = domain == "ai.onnx" ? std::string() : std::move(domain);
 }
 
 void GraphEditor::set_attribute(NodeId id, std::string name, Attribute attribute) {
@@ -118,38 +119,62 @@ void GraphEditor::remove_attribute(NodeId id, std::string_view name) {
 void GraphEditor::replace_uses(ValueId from, ValueId to) { replace_uses({{from, to}}); }
 
 void GraphEditor::replace_uses(const std::unordered_map<ValueId, ValueId>& replacements) {
-  // a -> b -> c: every use ends at c.
+  // a -> b -> c: every use ends at c. What was found is kept for the whole way there: a chain of n values takes n steps, not n * n.
+  std::unordered_map<ValueId, ValueId> known;
+  std::vector<ValueId> way;
   const auto last = [&](ValueId id) {
-    for (auto it = replacements.find(id); it != replacements.end(); it = replacements.find(id)) id = it->second;
+    way.clear();
+    for (;;) {
+      if (const auto it = known.find(id); it != known.end()) {
+        id = it->second;
+        break;
+      }
+      const auto it = replacements.find(id);
+      if (it == replacements.end() || it->second == id) break;
+      way.push_back(id);
+      if (way.size() > replacements.size())
+        fail(ErrorCode::kInvalidModel, "value '{}' would be replaced by itself through others", graph_.values_[index(id)].name);
+      id = it->second;
+    }
+    for (const ValueId step : way) known.emplace(step, id);
     return id;
   };
   for (Node& node : graph_.nodes_) {
     for (ValueId& input : node.inputs) input = last(input);
   }
+  const std::size_t first_new_node = graph_.nodes_.size();
   for (ValueId& output : graph_.outputs_) {
-    const ValueId to = last(output);
-    if (to == output) continue;
+    const ValueId from = output;
+    const ValueId to = last(from);
+    if (to == from) continue;
+    if (std::find(graph_.inputs_.begin(), graph_.inputs_.end(), from) != graph_.inputs_.end()) {
+      output = to;  // an input that was an output too: the name is the input's
+      continue;
+    }
     const Value& target = graph_.values_[index(to)];
     const bool target_is_output = std::find(graph_.outputs_.begin(), graph_.outputs_.end(), to) != graph_.outputs_.end();
     const bool target_is_input = std::find(graph_.inputs_.begin(), graph_.inputs_.end(), to) != graph_.inputs_.end();
     if (!target_is_output && !target_is_input && !target.constant) {
       // The outside knows the output by its name: it keeps it.
-      std::string output_name = graph_.values_[index(output)].name;
+      std::string output_name = graph_.values_[index(from)].name;
       std::string target_name = target.name;
-      rename_value(output, fresh_value_name(target_name + "_replaced"));
+      rename_value(from, fresh_value_name(target_name + "_replaced"));
       rename_value(to, std::move(output_name));
-      output = to;
+      std::replace(graph_.outputs_.begin(), graph_.outputs_.end(), from, to);  // listed twice or more: all of them
     } else {
       // An input, a constant or another output cannot take the name over: an Identity keeps the output's own value.
-      if (const NodeId producer = graph_.values_[index(output)].producer; producer != kNoNode) {
-        auto& outputs = graph_.nodes_[index(producer)].outputs;
-        std::replace(outputs.begin(), outputs.end(), output, kNoValue);
-        graph_.values_[index(output)].producer = kNoNode;
+      Value& value = graph_.values_[index(from)];
+      if (value.producer != kNoNode) {
+        if (index(value.producer) >= first_new_node) continue;  // listed twice: the first time brought the Identity
+        auto& outputs = graph_.nodes_[index(value.producer)].outputs;
+        std::replace(outputs.begin(), outputs.end(), from, kNoValue);
+        value.producer = kNoNode;
       }
+      value.constant.reset();
       Node identity;
       identity.op_type = "Identity";
       identity.inputs = {to};
-      identity.outputs = {output};
+      identity.outputs = {from};
       add_node(std::move(identity));
     }
   }
@@ -234,10 +259,20 @@ void GraphEditor::finish(Prune prune) {
     }
   }
   if (order.size() != kept) {
-    for (std::size_t n = 0; n < nodes.size(); ++n) {
-      if (!removed_[n] && needed[n] && waiting[n] > 0)
-        fail(ErrorCode::kInvalidModel, "the graph has a cycle through node '{}' ({})", nodes[n].name, nodes[n].op_type);
+    // A node that waits may only read from the cycle. Each waits for another that waits: going back far enough ends inside the cycle.
+    const auto waits = [&](NodeId id) { return !removed_[index(id)] && needed[index(id)] && waiting[index(id)] > 0; };
+    NodeId id = 0;
+    while (!waits(id)) ++id;
+    for (std::size_t step = 0; step < nodes.size(); ++step) {
+      for (const ValueId input : nodes[index(id)].inputs) {
+        const NodeId producer = input != kNoValue ? values[index(input)].producer : kNoNode;
+        if (producer != kNoNode && waits(producer)) {
+          id = producer;
+          break;
+        }
+      }
     }
+    fail(ErrorCode::kInvalidModel, "the graph has a cycle through node '{}' ({})", nodes[index(id)].name, nodes[index(id)].op_type);
   }
 
   // Values still in use, in their old order.

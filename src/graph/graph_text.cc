@@ -15,6 +15,8 @@
 #include <cctype>
 #include <charconv>
 #include <cstring>
+#include <limits>
+#include <utility>
 
 #include "base/fail.h"
 #include "nibble/graph.h"
@@ -24,8 +26,9 @@ namespace nibble {
 namespace {
 
 constexpr std::int64_t kPrintedElements = 64;
+constexpr std::int64_t kLargestConstant = std::int64_t{1} << 27;
 
-bool plain_char(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::strchr("_./:-", c) != nullptr; }
+bool plain_char(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view("_./:-").find(c) != std::string_view::npos; }
 
 std::string quote(const std::string& text) {
   std::string out = "\"";
@@ -48,6 +51,19 @@ std::string print_name(const std::string& name) {
   return name;
 }
 
+// A domain or an operator: a colon stands between the two, so one inside either needs quotes.
+std::string print_part(const std::string& name) { return name.find(':') == std::string::npos ? print_name(name) : quote(name); }
+
+// As to_string(type), with the symbols in quotes that would read as something else.
+std::string print_type(const TensorType& type) {
+  TensorType quoted = type;
+  for (Dim& dim : quoted.dims) {
+    if (!dim.symbol.empty() && std::isdigit(static_cast<unsigned char>(dim.symbol[0])) != 0) dim.symbol = quote(dim.symbol);
+    else if (!dim.symbol.empty()) dim.symbol = print_name(dim.symbol);
+  }
+  return to_string(quoted);
+}
+
 std::string print_number(double value) { return fmt::format("{}", value); }
 std::string print_number(float value) { return fmt::format("{}", value); }
 
@@ -63,6 +79,7 @@ std::string print_element(const Tensor& tensor, std::int64_t i) {
   return dispatch(tensor.type(), [&]<typename T>() -> std::string {
     const T value = tensor.data<T>()[static_cast<std::size_t>(i)];
     if constexpr (std::is_floating_point_v<T>) return print_number(value);
+    else if constexpr (std::is_same_v<T, std::uint64_t>) return std::to_string(value);
     else return std::to_string(static_cast<std::int64_t>(value));
   });
 }
@@ -119,26 +136,13 @@ class Parser {
     GraphEditor editor(graph);
     std::vector<ValueId> outputs;
     while (next_line()) {
-      const std::size_t start = pos_;
-      std::string word = name();
-      if (word == "graph") {
-        editor.set_name(name());
-      } else if (word == "opset") {
-        const std::string domain = name();
-        editor.set_opset(domain, static_cast<int>(integer()));
-      } else if (word == "input") {
-        const std::string id = name();
-        editor.add_input(id, type());
-      } else if (word == "const") {
-        const std::string id = name();
-        editor.add_constant(id, tensor());
-      } else if (word == "output") {
-        outputs.push_back(value(editor, name()));
-      } else {
-        pos_ = start;
-        node(editor);
+      try {
+        line(editor, outputs);
+      } catch (const Error& e) {
+        // Errors of the rooms below (a shape, a value produced twice) know no line.
+        if (std::string_view(e.what()).starts_with(where())) throw;
+        error(e.what());
       }
-      end_of_line();
     }
     editor.set_outputs(outputs);
     editor.finish(GraphEditor::Prune::kNo);
@@ -146,8 +150,35 @@ class Parser {
   }
 
  private:
-  [[noreturn]] void error(const std::string& what) const {
-    fail(ErrorCode::kInvalidModel, "{}: line {}: {}", origin_, line_number_, what);
+  std::string where() const { return fmt::format("{}: line {}: ", origin_, line_number_); }
+  [[noreturn]] void error(const std::string& what) const { fail(ErrorCode::kInvalidModel, "{}{}", where(), what); }
+
+  void line(GraphEditor& editor, std::vector<ValueId>& outputs) {
+    const std::size_t start = pos_;
+    const std::string word = name();
+    // A value may be called "input" or "output": what follows tells a node from a keyword.
+    if (peek() == '=' || peek() == ',') {
+      pos_ = start;
+      node(editor);
+    } else if (word == "graph") {
+      editor.set_name(name());
+    } else if (word == "opset") {
+      const std::string domain = name();
+      const std::int64_t version = integer();
+      if (version < 0 || version > std::numeric_limits<int>::max()) error(fmt::format("{} is not a version", version));
+      editor.set_opset(domain, static_cast<int>(version));
+    } else if (word == "input") {
+      const std::string id = new_name(editor);
+      editor.add_input(id, type());
+    } else if (word == "const") {
+      const std::string id = new_name(editor);
+      editor.add_constant(id, tensor());
+    } else if (word == "output") {
+      outputs.push_back(value(editor));
+    } else {
+      error(fmt::format("'{}' begins neither a node nor a declaration (graph, opset, input, const, output)", word));
+    }
+    end_of_line();
   }
 
   bool next_line() {
@@ -178,7 +209,8 @@ class Parser {
     if (!accept(c)) error(fmt::format("'{}' expected at column {}", c, pos_ + 1));
   }
   void end_of_line() {
-    if (peek() != '\0') error(fmt::format("unexpected text at column {}", pos_ + 1));
+    skip();
+    if (pos_ < line_.size()) error(fmt::format("unexpected text at column {}", pos_ + 1));
   }
   std::string quoted() {
     expect('"');
@@ -205,16 +237,17 @@ class Parser {
   std::string number_text() {
     skip();
     std::string out;
-    while (pos_ < line_.size() && (std::isalnum(static_cast<unsigned char>(line_[pos_])) != 0 || std::strchr("+-.", line_[pos_]) != nullptr))
+    while (pos_ < line_.size() && (std::isalnum(static_cast<unsigned char>(line_[pos_])) != 0 || std::string_view("+-.").find(line_[pos_]) != std::string_view::npos))
       out += line_[pos_++];
     if (out.empty()) error(fmt::format("a number expected at column {}", pos_ + 1));
     return out;
   }
-  std::int64_t integer() {
+  template <typename T = std::int64_t>
+  T integer() {
     const std::string text = number_text();
-    std::int64_t value = 0;
+    T value = 0;
     const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (status != std::errc() || end != text.data() + text.size()) error("'" + text + "' is not an integer");
+    if (status != std::errc() || end != text.data() + text.size()) error("'" + text + "' is not an integer, or out of range");
     return value;
   }
   double real() {
@@ -237,6 +270,7 @@ class Parser {
     for (int t = 0; t <= static_cast<int>(DataType::kUInt4); ++t) {
       if (to_string(static_cast<DataType>(t)) == text) result.dtype = static_cast<DataType>(t);
     }
+    if (result.dtype == DataType::kUndefined && text != to_string(DataType::kUndefined)) error("'" + text + "' is not an element type");
     if (!accept('[')) return result;
     result.has_rank = true;
     while (!accept(']')) {
@@ -251,10 +285,11 @@ class Parser {
     }
     return result;
   }
-  void put(Tensor& tensor, std::int64_t i, double value) {
-    Tensor element = cast(Tensor::scalar<double>(value), tensor.type());
-    const std::size_t size = element_size(tensor.type());
-    std::memcpy(tensor.mutable_bytes() + static_cast<std::size_t>(i) * size, element.bytes(), size);
+  Tensor element(DataType dtype) {
+    // 64-bit integers do not fit a double.
+    if (dtype == DataType::kInt64) return Tensor::scalar(integer<std::int64_t>());
+    if (dtype == DataType::kUInt64) return Tensor::scalar(integer<std::uint64_t>());
+    return cast(Tensor::scalar<double>(real()), dtype);
   }
   Tensor tensor() {
     const DataType dtype = data_type();
@@ -264,20 +299,24 @@ class Parser {
       shape.push_back(integer());
       if (peek() != ']') expect(',');
     }
+    // A few characters must not fill the memory.
+    if (element_count(shape) > kLargestConstant) error(fmt::format("a constant of shape {} is too large for a text", to_string(shape)));
     Tensor result(dtype, shape);
+    const std::size_t bytes = element_size(dtype);
+    std::byte* out = result.mutable_bytes();
     if (accept('=')) {
       expect('{');
-      for (std::int64_t i = 0; i < result.size(); ++i) {
+      for (std::int64_t i = 0; i < result.size(); ++i, out += bytes) {
         if (i > 0) expect(',');
-        put(result, i, real());
+        std::memcpy(out, element(dtype).bytes(), bytes);
       }
       expect('}');
       return result;
     }
     const std::string word = name();
     if (word != "splat") error("only small and splat constants can be read back");
-    const double value = real();
-    for (std::int64_t i = 0; i < result.size(); ++i) put(result, i, value);
+    const Tensor value = element(dtype);
+    for (std::int64_t i = 0; i < result.size(); ++i, out += bytes) std::memcpy(out, value.bytes(), bytes);
     return result;
   }
   Attribute attribute() {
@@ -314,36 +353,55 @@ class Parser {
       if (peek() == '"') {
         strings.push_back(quoted());
       } else {
+        // One float makes them all floats.
         const Attribute element = scalar();
-        if (const auto* i = std::get_if<std::int64_t>(&element)) ints.push_back(*i);
-        else floats.push_back(std::get<float>(element));
+        const auto* i = std::get_if<std::int64_t>(&element);
+        if (i != nullptr) ints.push_back(*i);
+        floats.push_back(i != nullptr ? static_cast<float>(*i) : std::get<float>(element));
       }
+      if (!strings.empty() && !floats.empty()) error("a list holds strings or numbers, not both");
       if (peek() != ']') expect(',');
     }
     if (!strings.empty()) return strings;
-    if (!floats.empty()) return floats;
+    if (floats.size() > ints.size()) return floats;
     return ints;
   }
-  ValueId value(GraphEditor& editor, const std::string& id) {
-    if (id == "_") return kNoValue;
+  std::string value_name() {
+    std::string id = name();
+    if (id.empty()) error("a value's name is empty");
+    return id;
+  }
+  std::string new_name(const GraphEditor& editor) {
+    std::string id = value_name();
+    if (editor.graph().find_value(id)) error("'" + id + "' is already in use above");
+    return id;
+  }
+  ValueId value(GraphEditor& editor) {
+    const bool is_quoted = peek() == '"';  // "_" in quotes is a name
+    const std::string id = value_name();
+    if (id == "_" && !is_quoted) return kNoValue;
     const auto found = editor.graph().find_value(id);
     return found ? *found : editor.add_value(id);
   }
   void node(GraphEditor& editor) {
     Node result;
     do {
-      result.outputs.push_back(value(editor, name()));
+      result.outputs.push_back(value(editor));
     } while (accept(','));
     expect('=');
-    std::string op = name();
-    if (const std::size_t colon = op.find(':'); colon != std::string::npos) {
-      result.domain = op.substr(0, colon);
-      op = op.substr(colon + 1);
+    if (peek() == '"') {
+      result.op_type = quoted();
+      if (accept(':')) result.domain = std::exchange(result.op_type, name());
+    } else {
+      result.op_type = name();
+      if (const std::size_t colon = result.op_type.find(':'); colon != std::string::npos) {
+        result.domain = result.op_type.substr(0, colon);
+        result.op_type = colon + 1 < result.op_type.size() ? result.op_type.substr(colon + 1) : name();
+      }
     }
-    result.op_type = op;
     expect('(');
     while (!accept(')')) {
-      result.inputs.push_back(value(editor, name()));
+      result.inputs.push_back(value(editor));
       if (peek() != ')') expect(',');
     }
     if (accept('[')) {
@@ -376,21 +434,21 @@ std::string print_graph(const Graph& graph) {
   for (const auto& [domain, version] : graph.opsets())
     out += fmt::format("opset {} {}\n", domain.empty() ? "ai.onnx" : print_name(domain), version);
   const auto name = [&](ValueId id) { return id == kNoValue ? std::string("_") : print_name(graph.value(id).name); };
-  for (const ValueId id : graph.inputs()) out += "input " + name(id) + " " + to_string(graph.value(id).type) + "\n";
+  for (const ValueId id : graph.inputs()) out += "input " + name(id) + " " + print_type(graph.value(id).type) + "\n";
   for (std::size_t v = 0; v < graph.values().size(); ++v) {
     const Value& value = graph.values()[v];
     if (value.constant) out += "const " + name(static_cast<ValueId>(v)) + " " + print_tensor(*value.constant) + "\n";
   }
   for (const Node& node : graph.nodes()) {
     for (std::size_t i = 0; i < node.outputs.size(); ++i) out += (i > 0 ? ", " : "") + name(node.outputs[i]);
-    out += " = " + (node.domain.empty() ? "" : node.domain + ":") + node.op_type + "(";
+    out += " = " + (node.domain.empty() ? "" : print_part(node.domain) + ":") + print_part(node.op_type) + "(";
     for (std::size_t i = 0; i < node.inputs.size(); ++i) out += (i > 0 ? ", " : "") + name(node.inputs[i]);
     out += ")";
     if (!node.attributes.empty()) {
       out += " [";
       bool first = true;
       for (const auto& [key, attribute] : node.attributes) {
-        out += (first ? "" : ", ") + key + "=" + print_attribute(attribute);
+        out += (first ? "" : ", ") + print_name(key) + "=" + print_attribute(attribute);
         first = false;
       }
       out += "]";
