@@ -32,6 +32,7 @@ class Tensor {
   Tensor(DataType type, Shape shape, std::shared_ptr<std::byte> storage);
 
   static Tensor zeros(DataType type, Shape shape);
+  // `values` in row-major order. Throws Error{kInvalidModel} where there are fewer than `shape` asks for.
   template <typename T>
   static Tensor from(Shape shape, std::span<const T> values);
   template <typename T>
@@ -68,6 +69,7 @@ class Tensor {
   Tensor reshaped(Shape shape) const;
 
  private:
+  [[noreturn]] static void throw_too_few_values(const Shape& shape, std::size_t count);
   void check_type(std::size_t element_bytes, DataType wanted) const;
 
   DataType type_ = DataType::kUndefined;
@@ -88,6 +90,7 @@ template <typename T>
 Tensor Tensor::from(Shape shape, std::span<const T> values) {
   Tensor tensor(kDataTypeOf<T>, std::move(shape));
   auto out = tensor.mutable_data<T>();
+  if (values.size() < out.size()) throw_too_few_values(tensor.shape(), values.size());
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = values[i];
   return tensor;
 }

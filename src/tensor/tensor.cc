@@ -64,6 +64,10 @@ std::byte* Tensor::mutable_bytes() {
   return storage_.get();
 }
 
+void Tensor::throw_too_few_values(const Shape& shape, std::size_t count) {
+  fail(ErrorCode::kInvalidModel, "{} values were given for a tensor of shape {}", count, to_string(shape));
+}
+
 void Tensor::check_type(std::size_t element_bytes, DataType wanted) const {
   const bool same_kind = type_ == wanted || (type_ == DataType::kInt4 && wanted == DataType::kInt8) ||
                          ((type_ == DataType::kUInt4 || type_ == DataType::kBool) && wanted == DataType::kUInt8) ||

@@ -57,6 +57,11 @@ TEST(Tensor, SizesThatCannotBeAreErrors) {
   message([] { Tensor::zeros(DataType::kFloat64, {-4}); });
 }
 
+TEST(Tensor, TooFewValuesAreAnError) {
+  EXPECT_THROW(Tensor::from<float>({2, 2}, {1.0F, 2.0F, 3.0F}), Error);
+  EXPECT_EQ(Tensor::from<float>({2}, {1.0F, 2.0F}).data<float>()[1], 2.0F);
+}
+
 TEST(Tensor, StorageIsAligned) {
   for (const std::int64_t n : {0, 1, 3, 64, 65, 1000}) {
     const Tensor t(DataType::kInt8, {n});
