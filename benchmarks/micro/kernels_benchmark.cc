@@ -11,12 +11,12 @@
 
 #include "base/aligned_buffer.h"
 #include "kernels/lut/lut.h"
+#include "kernels/peak/peak.h"
 #include "kernels/qadd/qadd.h"
 #include "kernels/qconv/qconv.h"
 #include "kernels/qconv_depthwise/qconv_depthwise.h"
 #include "kernels/qpool/qpool.h"
 #include "kernels/quantize_linear/quantize_linear.h"
-#include "peak.h"
 
 namespace nibble::kernels {
 namespace {
@@ -45,7 +45,10 @@ Values<T> random_values(std::int64_t n) {
 double peak_of(Isa isa) {
   static std::vector<double> peaks = [] {
     std::vector<double> all;
-    for (int i = 0; i < 4; ++i) all.push_back(isa_available(static_cast<Isa>(i)) ? measured_peak(static_cast<Isa>(i)) : 0);
+    for (const Isa each : available_isas()) {
+      all.resize(static_cast<std::size_t>(each) + 1);
+      all.back() = measured_peak(each);
+    }
     return all;
   }();
   return peaks[static_cast<std::size_t>(isa)];

@@ -1,8 +1,8 @@
 #include <immintrin.h>
 
-#include <cstdint>
+#include "kernels/peak/loops.h"
 
-std::int64_t peak_avxvnni(std::int64_t rounds);
+namespace nibble::kernels {
 
 // Enough chains to hide the latency; the empty statements keep the compiler from adding the rounds up.
 std::int64_t peak_avxvnni(std::int64_t rounds) {
@@ -38,3 +38,5 @@ std::int64_t peak_avxvnni(std::int64_t rounds) {
   }
   return rounds * 12 * 32;
 }
+
+}  // namespace nibble::kernels

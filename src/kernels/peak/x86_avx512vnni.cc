@@ -1,8 +1,8 @@
 #include <immintrin.h>
 
-#include <cstdint>
+#include "kernels/peak/loops.h"
 
-std::int64_t peak_avx512vnni(std::int64_t rounds);
+namespace nibble::kernels {
 
 // Enough chains to hide the latency; the empty statements keep the compiler from adding the rounds up.
 std::int64_t peak_avx512vnni(std::int64_t rounds) {
@@ -65,3 +65,20 @@ std::int64_t peak_avx512vnni(std::int64_t rounds) {
   }
   return rounds * 24 * 64;
 }
+
+std::uint64_t read_avx512(const void* memory, std::int64_t bytes) {
+  const auto* p = static_cast<const char*>(memory);
+  __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
+  for (std::int64_t i = 0; i < bytes; i += 512) {
+    a = _mm512_xor_si512(_mm512_xor_si512(a, _mm512_loadu_si512(p + i)), _mm512_loadu_si512(p + i + 64));
+    b = _mm512_xor_si512(_mm512_xor_si512(b, _mm512_loadu_si512(p + i + 128)), _mm512_loadu_si512(p + i + 192));
+    c = _mm512_xor_si512(_mm512_xor_si512(c, _mm512_loadu_si512(p + i + 256)), _mm512_loadu_si512(p + i + 320));
+    d = _mm512_xor_si512(_mm512_xor_si512(d, _mm512_loadu_si512(p + i + 384)), _mm512_loadu_si512(p + i + 448));
+  }
+  const __m512i all = _mm512_xor_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(c, d));
+  const __m256i half = _mm256_xor_si256(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+  return static_cast<std::uint64_t>(_mm256_extract_epi64(half, 0) ^ _mm256_extract_epi64(half, 1) ^ _mm256_extract_epi64(half, 2) ^
+                                    _mm256_extract_epi64(half, 3));
+}
+
+}  // namespace nibble::kernels
