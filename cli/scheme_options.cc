@@ -51,6 +51,14 @@ std::string read_text(const std::string& path) {
   return text.str();
 }
 
+// `lowest` to 8, or 16.
+int read_bits(const std::string& option, const std::string& text, int lowest) {
+  for (const int bits : {2, 3, 4, 5, 6, 7, 8, 16}) {
+    if (bits >= lowest && text == std::to_string(bits)) return bits;
+  }
+  throw UsageError(fmt::format("{}: expected {} to 8, or 16; found '{}'", option, lowest, text));
+}
+
 }  // namespace
 
 void add_scheme_options(CLI::App& command, SchemeOptions& o) {
@@ -71,7 +79,16 @@ void add_scheme_options(CLI::App& command, SchemeOptions& o) {
   either("--narrow-range", o.narrow_range, "int8 weights in -127..127 (the default)", "--full-range", o.full_range,
          "int8 weights in -128..127");
   command.add_flag("--reduce-range", o.reduce_range, "7-bit weights, for processors whose 16-bit sums saturate")->group(group);
-  command.add_option("--law", o.law, "requantization: float32 (as ONNX Runtime) or fixed_point (integers only) [float32]")
+  command.add_option("--weight-bits", o.weight_bits, "bits of a weight: 2 to 8, or 16 [8]")->type_name("N")->group(group);
+  command.add_option("--activation-bits", o.activation_bits, "bits of an activation: 4 to 8, or 16 [8]")->type_name("N")->group(group);
+  command
+      .add_option("--first-last", o.first_last,
+                  "the first and the last layer that compute: 8 (bits, their inputs too), float, or same as the others [same]")
+      ->type_name("WHAT")
+      ->group(group);
+  command
+      .add_option("--law", o.law,
+                  "requantization: float32 (as ONNX Runtime), fixed_point (integers only) or shift (every scale a power of two) [float32]")
       ->type_name("LAW")
       ->group(group);
   command.add_option("--quant-format", o.format, "qdq or qoperator")->type_name("FORMAT")->capture_default_str()->group(group);
@@ -104,8 +121,16 @@ QuantScheme make_scheme(const SchemeOptions& o) {
     check_choice("--weight-type", o.weight_type, {"int8", "uint8"});
     const bool is_signed = o.weight_type == "int8";
     if (!is_signed && o.narrow_range) throw UsageError("--narrow-range is for int8 weights; uint8 has no narrow range");
-    weights.type = {.bit_width = 8, .is_signed = is_signed, .narrow_range = is_signed};
+    weights.type = {.bit_width = weights.type.bit_width, .is_signed = is_signed, .narrow_range = is_signed};
     weights.symmetric = is_signed;
+  }
+  if (!o.weight_bits.empty()) weights.type.bit_width = read_bits("--weight-bits", o.weight_bits, 2);
+  if (!o.activation_bits.empty()) activations.type.bit_width = read_bits("--activation-bits", o.activation_bits, 4);
+  if (!o.first_last.empty()) {
+    check_choice("--first-last", o.first_last, {"8", "float", "same"});
+    scheme.first_last = o.first_last == "8"       ? FirstLastPolicy::k8Bit
+                        : o.first_last == "float" ? FirstLastPolicy::kFloat
+                                                  : FirstLastPolicy::kSame;
   }
   if (o.weight_symmetric) weights.symmetric = true;
   if (o.weight_affine) weights.symmetric = false;
@@ -113,14 +138,14 @@ QuantScheme make_scheme(const SchemeOptions& o) {
   if (o.full_range) weights.type.narrow_range = false;
   if (!o.activation_type.empty()) {
     check_choice("--activation-type", o.activation_type, {"uint8", "int8"});
-    activations.type = {.bit_width = 8, .is_signed = o.activation_type == "int8", .narrow_range = false};
+    activations.type = {.bit_width = activations.type.bit_width, .is_signed = o.activation_type == "int8", .narrow_range = false};
   }
   if (o.activation_symmetric) activations.symmetric = true;
   if (o.activation_affine) activations.symmetric = false;
   if (o.reduce_range) scheme.reduce_range = true;
   if (!o.law.empty()) {
-    check_choice("--law", o.law, {"float32", "fixed_point"});
-    scheme.law = o.law == "fixed_point" ? RequantizeLaw::kFixedPoint : RequantizeLaw::kFloat32;
+    check_choice("--law", o.law, {"float32", "fixed_point", "shift"});
+    scheme.law = o.law == "fixed_point" ? RequantizeLaw::kFixedPoint : o.law == "shift" ? RequantizeLaw::kShift : RequantizeLaw::kFloat32;
   }
   if (!o.op_types.empty()) {
     check_op_types(o.op_types);

@@ -13,6 +13,7 @@ namespace nibble::cli {
 struct SchemeOptions {
   bool per_channel = false, per_tensor = false;
   std::string weight_type, activation_type;
+  std::string weight_bits, activation_bits, first_last;
   bool weight_symmetric = false, weight_affine = false;
   bool activation_symmetric = false, activation_affine = false;
   bool narrow_range = false, full_range = false, reduce_range = false;

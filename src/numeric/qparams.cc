@@ -16,6 +16,12 @@ float to_scale(double scale) {
   return static_cast<float>(std::clamp(scale, static_cast<double>(FLT_MIN), static_cast<double>(FLT_MAX)));
 }
 
+// Eq. 6; lo <= 0.
+std::int32_t affine_zero_point(double lo, float scale, const QuantType& type) {
+  const auto qmin = static_cast<double>(type.qmin());
+  return static_cast<std::int32_t>(std::clamp(rne(qmin - lo / static_cast<double>(scale)), qmin, static_cast<double>(type.qmax())));
+}
+
 }  // namespace
 
 ScaleZeroPoint choose_qparams_affine(double lo, double hi, const QuantType& type) {
@@ -25,8 +31,7 @@ ScaleZeroPoint choose_qparams_affine(double lo, double hi, const QuantType& type
   const auto qmin = static_cast<double>(type.qmin());
   const auto qmax = static_cast<double>(type.qmax());
   const float scale = to_scale((hi - lo) / (qmax - qmin));
-  const double zero_point = std::clamp(rne(qmin - lo / static_cast<double>(scale)), qmin, qmax);
-  return {scale, static_cast<std::int32_t>(zero_point)};
+  return {scale, affine_zero_point(lo, scale, type)};
 }
 
 ScaleZeroPoint choose_qparams_symmetric(double lo, double hi, const QuantType& type) {
@@ -39,6 +44,14 @@ ScaleZeroPoint choose_qparams_symmetric(double lo, double hi, const QuantType& t
   }
   if (type.narrow_range && type.bit_width > 1) return {to_scale(max_abs / (half - 1)), 0};
   return {to_scale(max_abs / half), 0};
+}
+
+ScaleZeroPoint choose_qparams(double lo, double hi, const QuantType& type, bool symmetric, Scales scales) {
+  ScaleZeroPoint q = symmetric ? choose_qparams_symmetric(lo, hi, type) : choose_qparams_affine(lo, hi, type);
+  if (scales == Scales::kAny) return q;
+  q.scale = power_of_two_scale(q.scale);
+  if (!symmetric) q.zero_point = affine_zero_point(std::min(lo, 0.0), q.scale, type);
+  return q;
 }
 
 float power_of_two_scale(float scale) {

@@ -22,9 +22,12 @@ ScaleZeroPoint choose_qparams_affine(double lo, double hi, const QuantType& type
 // scale = max_abs / (2^(n-1) - 1) (Eq. 9).
 ScaleZeroPoint choose_qparams_symmetric(double lo, double hi, const QuantType& type);
 
-inline ScaleZeroPoint choose_qparams(double lo, double hi, const QuantType& type, bool symmetric) {
-  return symmetric ? choose_qparams_symmetric(lo, hi, type) : choose_qparams_affine(lo, hi, type);
-}
+// Which scales a law can work with: law shift needs powers of two (Eq. 11).
+enum class Scales { kAny, kPowersOfTwo };
+inline Scales scales_of(RequantizeLaw law) { return law == RequantizeLaw::kShift ? Scales::kPowersOfTwo : Scales::kAny; }
+
+// One of the two above. kPowersOfTwo: the scale is raised to the next power of two, and an affine zero point is that of the raised scale.
+ScaleZeroPoint choose_qparams(double lo, double hi, const QuantType& type, bool symmetric, Scales scales = Scales::kAny);
 
 // The smallest power of two that is not below `scale` (Eq. 11).
 float power_of_two_scale(float scale);

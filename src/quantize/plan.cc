@@ -96,6 +96,7 @@ class Planner {
       if (scheme_.first_last == FirstLastPolicy::k8Bit) {
         plan_.schemes[n].weights.type.bit_width = 8;
         plan_.schemes[n].activations.type.bit_width = 8;
+        eight_bit_inputs_.push_back(graph_.nodes()[n].input(0));
         continue;
       }
       candidate_[n] = false;
@@ -174,6 +175,7 @@ class Planner {
       std::optional<Range> range;
       std::optional<QuantParams> pinned;
       const TensorScheme* scheme = nullptr;
+      bool eight_bits = false;
       ValueId first = kNoValue;
     };
     std::vector<Group> groups(graph_.values().size());
@@ -208,6 +210,7 @@ class Planner {
       else group.range = Range{std::min(group.range->lo, r.lo), std::max(group.range->hi, r.hi)};
     }
     tie_constants(groups, wanted);
+    for (const ValueId v : eight_bit_inputs_) groups[groups_.find(index(v))].eight_bits = true;
     for (std::size_t v = 0; v < wanted.size(); ++v) {
       if (!wanted[v]) continue;
       const Group& group = groups[groups_.find(v)];
@@ -219,8 +222,9 @@ class Planner {
         continue;
       }
       if (!group.range) fail(ErrorCode::kInvalidData, "the range table has neither a range nor parameters for value '{}'", graph_.values()[v].name);
-      const TensorScheme& s = group.scheme != nullptr ? *group.scheme : *input_scheme;
-      const ScaleZeroPoint q = choose_qparams(group.range->lo, group.range->hi, s.type, s.symmetric);
+      TensorScheme s = group.scheme != nullptr ? *group.scheme : *input_scheme;
+      if (group.eight_bits) s.type.bit_width = 8;
+      const ScaleZeroPoint q = choose_qparams(group.range->lo, group.range->hi, s.type, s.symmetric, scales_of(scheme_.law));
       if (group.range->lo == group.range->hi && group.first == static_cast<ValueId>(v))
         plan_.warnings.push_back(fmt::format("value '{}' was {} in every sample: its scale is a guess", graph_.values()[v].name, group.range->lo));
       plan_.grid[v] = QuantParams{.type = s.type, .granularity = PerTensor{}, .scale = {q.scale}, .zero_point = {q.zero_point}};
@@ -252,6 +256,7 @@ class Planner {
   Groups groups_;
   std::vector<bool> candidate_;
   std::vector<bool> feeds_compute_;
+  std::vector<ValueId> eight_bit_inputs_;  // what the first and the last layer read, where they have 8 bits whatever the others have
   QuantizationPlan plan_;
 };
 

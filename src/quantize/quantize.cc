@@ -135,7 +135,7 @@ class Rewriter {
       lo = std::min(lo, x);
       hi = std::max(hi, x);
     }
-    const ScaleZeroPoint q = choose_qparams(lo, hi, scheme.type, scheme.symmetric);
+    const ScaleZeroPoint q = choose_qparams(lo, hi, scheme.type, scheme.symmetric, scales_of(scheme_.law));
     return {.type = scheme.type, .granularity = PerTensor{}, .scale = {q.scale}, .zero_point = {q.zero_point}};
   }
 

@@ -114,7 +114,7 @@ QuantizedWeights quantize_weights(const Node& node, const Tensor& weights, const
       const bool empty = ranges[o].hi - ranges[o].lo <= 0;
       dead += empty ? 1 : 0;
       const ChannelRange& r = empty ? widest : ranges[o];
-      const ScaleZeroPoint q = choose_qparams(r.lo, r.hi, scheme.type, scheme.symmetric);
+      const ScaleZeroPoint q = choose_qparams(r.lo, r.hi, scheme.type, scheme.symmetric, scales_of(law));
       result.params.scale[o] = q.scale;
       result.params.zero_point[o] = q.zero_point;
     }
@@ -135,8 +135,9 @@ QuantizedWeights quantize_weights(const Node& node, const Tensor& weights, const
         // The zero point of an affine grid moves with the scale.
         const double factor = scale / static_cast<double>(result.params.scale[o]);
         const ChannelRange& r = ranges[per_channel ? o : 0];
-        const ScaleZeroPoint q = choose_qparams(r.lo * factor, r.hi * factor, scheme.type, scheme.symmetric);
+        const ScaleZeroPoint q = choose_qparams(r.lo * factor, r.hi * factor, scheme.type, scheme.symmetric, scales_of(law));
         result.params.scale[o] = std::max(q.scale, static_cast<float>(scale));
+        if (law == RequantizeLaw::kShift) result.params.scale[o] = power_of_two_scale(result.params.scale[o]);
         result.params.zero_point[o] = q.zero_point;
       };
       if (needed > static_cast<double>(result.params.scale[o])) {

@@ -16,6 +16,28 @@ namespace {
 constexpr OutputGrid kU8{.zero_point = 10, .qmin = 0, .qmax = 255};
 constexpr OutputGrid kWide{.zero_point = 0, .qmin = -(std::int64_t{1} << 40), .qmax = std::int64_t{1} << 40};
 
+TEST(PowerOfTwoScales, CoverTheRangeAndHoldZero) {
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 2000; ++i) {
+    const double lo = -std::ldexp(static_cast<double>(random() >> 11) * 0x1p-53, static_cast<int>(random() % 20) - 10);
+    const double hi = std::ldexp(static_cast<double>(random() >> 11) * 0x1p-53, static_cast<int>(random() % 20) - 10);
+    const QuantType type{.bit_width = 2 + static_cast<int>(random() % 15), .is_signed = random() % 2 == 0};
+    for (const bool symmetric : {false, true}) {
+      const ScaleZeroPoint any = choose_qparams(lo, hi, type, symmetric);
+      const ScaleZeroPoint q = choose_qparams(lo, hi, type, symmetric, Scales::kPowersOfTwo);
+      int exponent = 0;
+      ASSERT_EQ(std::frexp(q.scale, &exponent), 0.5F);
+      ASSERT_GE(q.scale, any.scale);
+      ASSERT_LT(q.scale, 2 * any.scale);
+      ASSERT_EQ(fake_quantize(0.0F, q.scale, q.zero_point, type.qmin(), type.qmax()), 0.0F);
+      // The ends move by half a step at most; the full symmetric range clips its top by one.
+      const double slack = static_cast<double>(q.scale) * (symmetric ? 1.01 : 0.51);
+      ASSERT_LE(static_cast<double>(dequantize(type.qmin(), q.scale, q.zero_point)), lo + slack);
+      ASSERT_GE(static_cast<double>(dequantize(type.qmax(), q.scale, q.zero_point)), hi - slack);
+    }
+  }
+}
+
 TEST(RequantizeFloat32, TiesGoToEven) {
   EXPECT_EQ(requantize_float32(1, 0.5F, kU8), 10);   // 0.5 -> 0
   EXPECT_EQ(requantize_float32(3, 0.5F, kU8), 12);   // 1.5 -> 2
