@@ -133,15 +133,6 @@ class Pointers {
   std::uint8_t zx_;
 };
 
-Requantize from_channel(Requantize r, std::int64_t channel) {
-  if (r.multiplier != nullptr) r.multiplier += channel;
-  if (r.m0 != nullptr) {
-    r.m0 += channel;
-    r.shift += channel;
-  }
-  return r;
-}
-
 }  // namespace
 
 std::int64_t conv_scratch_bytes(const PackedConv& conv) { return conv.isa == Isa::kReference ? 0 : scratch_of(conv).total(); }
@@ -164,7 +155,8 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
                   .ld_dst = call.ld_dst,
                   .rows = call.batch * call.out_h * call.out_w,
                   .dst_type = call.dst_type,
-                  .requantize = call.requantize};
+                  .requantize = call.requantize,
+                  .residual = call.residual};
     if (call.dynamic_zero_point) {
       fold_bias(weights, zx, bias);
       gemm.bias = bias;
@@ -186,7 +178,7 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
 
   for (std::int64_t g = 0; g < s.groups; ++g) {
     const PackedGemm& weights = conv.groups[static_cast<std::size_t>(g)];
-    QgemmTile block;
+    QgemmStrip block;
     block.rows = table;
     block.row_stride = kStride;
     block.taps = conv.taps;
@@ -198,6 +190,7 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
     }
     block.zero_points = weights.zero_points;
     block.requantize = from_channel(call.requantize, g * group_out);
+    block.residual = call.residual;
     block.ld_dst = call.ld_dst;
     std::int64_t rows = 0;
     for (std::int64_t first = begin; first < end; first += rows) {
@@ -220,7 +213,9 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
         block.acc = static_cast<std::int32_t*>(call.dst) + offset;
       else
         block.dst = static_cast<std::uint8_t*>(call.dst) + offset;
-      run_row_block(weights, block, rows, 0, gemm_panels(weights));
+      if (call.residual.src != nullptr) block.residual.src = call.residual.src + first * call.residual.ld_src + g * group_out;
+      block.count = rows;
+      run_row_block(weights, block, 0, gemm_panels(weights));
     }
   }
 }

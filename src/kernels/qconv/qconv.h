@@ -1,7 +1,8 @@
 // Convolution of 8-bit integers in NHWC, 1-D (height 1) and 2-D, any groups, strides, dilations and padding.
 //
 //   acc[b, oh, ow, o] = bias[o] + sum over kh, kw, i of (src[b, oh sh + kh dh - pt, ow sw + kw dw - pl, g I/G + i] - zx) (wei[o, i, kh, kw]
-//   - zw[o]) dst = requantize(acc, channel o), or acc itself as int32; outside of the image src is zx.
+//   - zw[o]) dst = requantize(acc, channel o), or acc itself as int32; outside of the image src is zx. A residual tensor of the shape of
+//   dst may be added to the requantized value (ResidualAdd).
 //
 // Implicit GEMM: for each block of output pixels a table of pointers, one a pixel and tap, feeds qgemm's tiles; padding points to a row of
 // zx. 1x1 with stride 1 is qgemm itself. A first layer with few channels takes a whole row of taps (KW C bytes) as one run.
@@ -62,6 +63,7 @@ struct ConvCall {
   Requantize requantize;            // one entry an output channel, with slack
   bool dynamic_zero_point = false;  // src_zero_point below holds instead of the packed one: the bias is folded again into scratch
   std::int32_t src_zero_point = 0;
+  ResidualAdd residual{};  // kUint8 only, of qconv alone (not qconv_depthwise): [batch, out_h, out_w, residual.ld_src]
 };
 
 // Scratch that one call of qconv needs (each thread its own), 64-byte aligned. Depends on nothing but the packed weights.

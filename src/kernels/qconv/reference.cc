@@ -31,7 +31,7 @@ void qconv_reference(const PackedConv& conv, const ConvCall& call, std::int64_t 
       if (call.dst_type == DstType::kInt32)
         static_cast<std::int32_t*>(call.dst)[pixel * call.ld_dst + o] = acc32;
       else
-        static_cast<std::uint8_t*>(call.dst)[pixel * call.ld_dst + o] = requantize_one(call.requantize, acc32, o);
+        static_cast<std::uint8_t*>(call.dst)[pixel * call.ld_dst + o] = finish_one(call.requantize, call.residual, acc32, pixel, o);
     }
   }
 }

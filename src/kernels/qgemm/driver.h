@@ -6,12 +6,21 @@
 
 namespace nibble::kernels {
 
-// `tile` describes the whole block (rows, taps, run, requantize and dst at column 0); columns and wei are those of `weights`.
-// rows: the block's rows, at most kRowBlock; row_stride >= rows + kMaxTileRows, and the entries after the last row repeat it.
-void run_row_block(const PackedGemm& weights, const QgemmTile& tile, std::int64_t rows, std::int64_t panel_begin, std::int64_t panel_end);
+// `block` describes the rows (at most kRowBlock of them) at column 0; columns and wei are those of `weights`.
+void run_row_block(const PackedGemm& weights, const QgemmStrip& block, std::int64_t panel_begin, std::int64_t panel_end);
 
 // How many of `rows` rows to take next: blocks of about the same size, at most kRowBlock, whole tiles of most shapes.
 std::int64_t next_rows(std::int64_t rows);
+
+// The view whose channel 0 is this one's `channel`.
+inline Requantize from_channel(Requantize r, std::int64_t channel) {
+  if (r.multiplier != nullptr) r.multiplier += channel;
+  if (r.m0 != nullptr) {
+    r.m0 += channel;
+    r.shift += channel;
+  }
+  return r;
+}
 
 // Fills the entries after the last row.
 void repeat_last(const std::uint8_t** rows, std::int64_t count);

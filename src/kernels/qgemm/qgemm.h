@@ -2,6 +2,7 @@
 //
 //   acc[m, n] = sum_k (src[m, k] - zx) (wei[k, n] - zw[n]) + bias[n]       in int32, modulo 2^32 (the caller has proven that it holds)
 //   dst[m, n] = requantize(acc[m, n], channel n)                            uint8, or acc itself as int32
+//   dst[m, n] = add(requantize(acc[m, n], channel n), residual[m, n])       uint8, a fused addition
 //
 // src: uint8, M x K, rows `ld_src` elements apart. wei: int8, any strides, packed once by pack_gemm() into panels of 16 columns:
 // [N/16][K/4][16][4] int8 for the VNNI kernels, [N/16][K/4][2][16][2] int16 for AVX2 (vpmaddubsw would saturate, so AVX2 widens: exact),
@@ -72,6 +73,7 @@ struct GemmCall {
   DstType dst_type = DstType::kUint8;
   Requantize requantize;               // with one entry a column and slack; unused for kInt32
   const std::int32_t* bias = nullptr;  // instead of packed.bias (from fold_bias)
+  ResidualAdd residual{};              // kUint8 only; its row m belongs to row m of dst
 };
 
 // Rows [row_begin, row_end) of dst. Rows are independent: any split gives the same bits.
@@ -81,7 +83,7 @@ std::int64_t gemm_panels(const PackedGemm& weights);
 void qgemm_panels(const PackedGemm& weights, const GemmCall& call, std::int64_t row_begin, std::int64_t row_end, std::int64_t panel_begin,
                   std::int64_t panel_end);
 
-// Name of the kernel that does most of the work at these sizes: "qgemm_u8s8s32_6x64c4_avx512vnni".
+// Name of the kernel that does most of the work at these sizes, with its largest tile: "qgemm_u8s8s32_6x64c4_avx512vnni".
 std::string gemm_kernel_name(Isa isa, std::int64_t rows, std::int64_t n);
 
 }  // namespace nibble::kernels

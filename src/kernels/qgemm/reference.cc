@@ -18,7 +18,7 @@ void qgemm_reference(const PackedGemm& weights, const GemmCall& call, std::int64
       if (call.dst_type == DstType::kInt32)
         static_cast<std::int32_t*>(call.dst)[m * call.ld_dst + n] = acc32;
       else
-        static_cast<std::uint8_t*>(call.dst)[m * call.ld_dst + n] = requantize_one(call.requantize, acc32, n);
+        static_cast<std::uint8_t*>(call.dst)[m * call.ld_dst + n] = finish_one(call.requantize, call.residual, acc32, m, n);
     }
   }
 }

@@ -5,7 +5,7 @@
 namespace nibble::kernels {
 
 #if defined(NIBBLE_KERNELS_X86)
-#define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) void fn(const QgemmTile&);
+#define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) void fn(const QgemmStrip&);
 #define NIBBLE_REFERENCE(family, types, mr, nr, kr, isa, fn)
 #include "kernels/qgemm/kernels.inc"
 #undef NIBBLE_KERNEL
@@ -18,12 +18,12 @@ struct Row {
   Isa isa;
   int mr;
   int nr;
-  QgemmTileFn fn;
+  QgemmStripFn fn;
 };
 
-constexpr Isa avx2 = Isa::kAvx2;
-constexpr Isa avxvnni = Isa::kAvxVnni;
-constexpr Isa avx512vnni = Isa::kAvx512Vnni;
+[[maybe_unused]] constexpr Isa avx2 = Isa::kAvx2;
+[[maybe_unused]] constexpr Isa avxvnni = Isa::kAvxVnni;
+[[maybe_unused]] constexpr Isa avx512vnni = Isa::kAvx512Vnni;
 
 constexpr Row kRows[] = {
 #if defined(NIBBLE_KERNELS_X86)
@@ -35,28 +35,27 @@ constexpr Row kRows[] = {
 #endif
     Row{Isa::kReference, 0, 0, nullptr}};
 
-QgemmTiles tiles_of(Isa isa) {
-  QgemmTiles tiles;
+QgemmKernels kernels_of(Isa isa) {
+  QgemmKernels kernels;
   for (const Row& row : kRows) {
     if (row.isa != isa || row.fn == nullptr) continue;
     const std::int64_t panels = row.nr / kPanel;
-    tiles.max_panels = std::max(tiles.max_panels, panels);
-    QgemmTiles::Width& width = tiles.width[static_cast<std::size_t>(panels)];
-    width.max_rows = std::max<std::int64_t>(width.max_rows, row.mr);
-    for (int rows = 1; rows <= row.mr; ++rows) {
-      const auto i = static_cast<std::size_t>(rows);
-      if (width.fn[i] != nullptr && width.rows_of[i] <= row.mr) continue;
-      width.fn[i] = row.fn;
-      width.rows_of[i] = row.mr;
+    kernels.max_panels = std::max(kernels.max_panels, panels);
+    auto& by_rows = kernels.by_size[static_cast<std::size_t>(panels)];
+    for (int rows = 1; rows <= static_cast<int>(kMaxTileRows); ++rows) {
+      QgemmKernel& chosen = by_rows[static_cast<std::size_t>(rows)];
+      const bool better = chosen.rows >= rows ? row.mr >= rows && row.mr < chosen.rows : row.mr > chosen.rows;
+      if (better) chosen = {row.fn, row.mr};
     }
   }
-  return tiles;
+  return kernels;
 }
 
 }  // namespace
 
-const QgemmTiles& qgemm_tiles(Isa isa) {
-  static const std::array<QgemmTiles, 4> all = {QgemmTiles{}, tiles_of(avx2), tiles_of(avxvnni), tiles_of(avx512vnni)};
+const QgemmKernels& qgemm_kernels(Isa isa) {
+  static const std::array<QgemmKernels, 4> all = {QgemmKernels{}, kernels_of(Isa::kAvx2), kernels_of(Isa::kAvxVnni),
+                                                  kernels_of(Isa::kAvx512Vnni)};
   return all[static_cast<std::size_t>(isa)];
 }
 

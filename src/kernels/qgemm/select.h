@@ -1,4 +1,4 @@
-// Which tile for how many rows and panels. Internal to the room.
+// Which kernel for how many panels. Internal to the room.
 #pragma once
 
 #include <array>
@@ -9,17 +9,22 @@
 
 namespace nibble::kernels {
 
-struct QgemmTiles {
-  struct Width {
-    std::int64_t max_rows = 0;
-    std::array<QgemmTileFn, kMaxTileRows + 1> fn{};  // by rows: the smallest tile that holds them
-    std::array<int, kMaxTileRows + 1> rows_of{};     // its mr
-  };
+struct QgemmKernel {
+  QgemmStripFn fn = nullptr;
+  int rows = 0;  // of its largest tile
+};
+
+struct QgemmKernels {
   std::int64_t max_panels = 0;
-  std::array<Width, kMaxPanels + 1> width{};  // by panels
+  // [panels][rows, at most kMaxTileRows]: the one with the smallest tile that holds the rows, else the one with the largest.
+  std::array<std::array<QgemmKernel, kMaxTileRows + 1>, kMaxPanels + 1> by_size{};
+
+  const QgemmKernel& find(std::int64_t rows, std::int64_t panels) const {
+    return by_size[static_cast<std::size_t>(panels)][static_cast<std::size_t>(rows < kMaxTileRows ? rows : kMaxTileRows)];
+  }
 };
 
 // Of any ISA but the reference.
-const QgemmTiles& qgemm_tiles(Isa isa);
+const QgemmKernels& qgemm_kernels(Isa isa);
 
 }  // namespace nibble::kernels

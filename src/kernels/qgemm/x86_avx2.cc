@@ -24,8 +24,8 @@ struct Widen {
 #define NIBBLE_KERNEL_avxvnni(mr, fn)
 #define NIBBLE_KERNEL_avx512vnni(mr, fn)
 #define NIBBLE_KERNEL_avx2(mr, fn) \
-  void fn(const QgemmTile& t);     \
-  void fn(const QgemmTile& t) { tile<mr, Widen>(t); }
+  void fn(const QgemmStrip& t);    \
+  void fn(const QgemmStrip& t) { strip<mr, Widen>(t); }
 #include "kernels/qgemm/kernels.inc"
 
 }  // namespace nibble::kernels

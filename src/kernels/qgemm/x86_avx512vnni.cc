@@ -21,12 +21,12 @@ NIBBLE_INLINE __m512i broadcast4(const std::uint8_t* p) {
   return _mm512_set1_epi32(v);
 }
 
-__attribute__((noinline)) void row_sums(const QgemmTile& t, int mr, std::int32_t* sums) {
+__attribute__((noinline)) void row_sums(const QgemmStrip& t, std::int64_t first, std::int64_t count, std::int32_t* sums) {
   const __m512i ones = _mm512_set1_epi8(1);
-  for (int m = 0; m < mr; ++m) {
+  for (std::int64_t m = 0; m < count; ++m) {
     __m512i sum = _mm512_setzero_si512();
     for (std::int64_t tap = 0; tap < t.taps; ++tap) {
-      const std::uint8_t* row = t.rows[tap * t.row_stride + m];
+      const std::uint8_t* row = t.rows[tap * t.row_stride + first + m];
       std::int64_t i = 0;
       for (; i + 64 <= t.run; i += 64) sum = _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(row + i), ones);
       if (i < t.run) {
@@ -38,65 +38,79 @@ __attribute__((noinline)) void row_sums(const QgemmTile& t, int mr, std::int32_t
   }
 }
 
-// What is not the common case: affine weights, integer laws, int32 output. acc: [mr][np][16].
-__attribute__((noinline)) void finish(const QgemmTile& t, int mr, int np, std::int32_t* acc) {
+// What is not the common case: affine weights, integer laws, int32 output. acc: [count][np][16], of the strip's rows from `first` on.
+__attribute__((noinline)) void finish(const QgemmStrip& t, std::int64_t first, std::int64_t count, int np, std::int32_t* acc) {
   std::int32_t sums[kMaxTileRows];
-  if (t.zero_points != nullptr) row_sums(t, mr, sums);
-  for (std::int64_t m = 0; m < t.valid_rows; ++m) {
+  if (t.zero_points != nullptr) row_sums(t, first, count, sums);
+  for (std::int64_t m = 0; m < count; ++m) {
     for (std::int64_t p = 0; p < np; ++p) {
       __m512i v = _mm512_loadu_si512(acc + (m * np + p) * 16);
       if (t.zero_points != nullptr)
         v = _mm512_sub_epi32(v, _mm512_mullo_epi32(_mm512_loadu_si512(t.zero_points + p * 16), _mm512_set1_epi32(sums[m])));
       const std::int64_t left = t.columns - p * 16;
       const auto mask = static_cast<__mmask16>(left >= 16 ? 0xffff : (1 << left) - 1);
-      if (t.acc != nullptr)
-        _mm512_mask_storeu_epi32(t.acc + m * t.ld_dst + p * 16, mask, v);
-      else
-        _mm_mask_storeu_epi8(t.dst + m * t.ld_dst + p * 16, mask, requantize16(v, t.requantize, p * 16));
+      const std::int64_t at = (first + m) * t.ld_dst + p * 16;
+      if (t.acc != nullptr) {
+        _mm512_mask_storeu_epi32(t.acc + at, mask, v);
+        continue;
+      }
+      __m128i q = requantize16(v, t.requantize, p * 16);
+      if (t.residual.src != nullptr)
+        q = add_residual16(q, _mm_maskz_loadu_epi8(mask, t.residual.src + (first + m) * t.residual.ld_src + p * 16), t.residual);
+      _mm_mask_storeu_epi8(t.dst + at, mask, q);
     }
   }
 }
 
+enum class Finish { kPlain, kClamp, kAdd };
+
 // Law float32 to bytes: narrowing twice with saturation clamps to [0, 255] around the added zero point, and leaves the dwords of the four
 // lanes transposed.
-template <bool kPlain, std::size_t MR, std::size_t NP>
-NIBBLE_INLINE void finish_float32(const QgemmTile& t, const __m512i (&acc)[MR][NP]) {
+template <Finish kFinish, std::size_t MR, std::size_t NP>
+NIBBLE_INLINE void finish_float32(const QgemmStrip& t, std::int64_t first, std::int64_t count, const __m512i (&acc)[MR][NP]) {
   const Requantize& r = t.requantize;
   const __m512 hi = _mm512_set1_ps(static_cast<float>(r.qmax - r.zero_point));
-  const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(r.zero_point));
+  const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(kFinish == Finish::kAdd ? t.residual.offset_dst : r.zero_point));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
   const __mmask64 mask = ~0ULL >> (64 - t.columns);
   __m512 multiplier[NP];
 #pragma GCC unroll 4
   for (std::size_t p = 0; p < NP; ++p) multiplier[p] = _mm512_loadu_ps(r.multiplier + p * 16);
-  std::uint8_t* dst = t.dst;
+  const Addend addend(t.requantize, t.residual);
+  std::uint8_t* dst = t.dst + first * t.ld_dst;
+  const std::uint8_t* other = t.residual.src + first * t.residual.ld_src;
 #pragma GCC unroll 16
   for (std::size_t m = 0; m < MR; ++m) {
-    if (static_cast<std::int64_t>(m) >= t.valid_rows) break;
+    if (static_cast<std::int64_t>(m) >= count) break;
     __m512i v[NP];
 #pragma GCC unroll 4
     for (std::size_t p = 0; p < NP; ++p) {
-      if constexpr (kPlain)
+      if constexpr (kFinish == Finish::kPlain)
         v[p] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc[m][p]), multiplier[p]));
-      else
+      else if constexpr (kFinish == Finish::kClamp)
         v[p] = scale_float32(acc[m][p], multiplier[p], hi);
+      else
+        v[p] = addend.sum(acc[m][p], multiplier[p], _mm_maskz_loadu_epi8(static_cast<__mmask16>(mask >> (p * 16)), other + p * 16));
     }
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[NP > 1 ? 1 : 0]), zero_point);
     __m512i high = low;
     if constexpr (NP > 2) high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[NP > 3 ? 3 : 2]), zero_point);
     __m512i q = _mm512_packus_epi16(low, high);
-    if constexpr (!kPlain) {
-      q = _mm512_max_epu8(q, _mm512_set1_epi8(static_cast<char>(r.qmin)));
-      q = _mm512_min_epu8(q, _mm512_set1_epi8(static_cast<char>(r.qmax)));
+    if constexpr (kFinish != Finish::kPlain) {
+      const int qmin = kFinish == Finish::kAdd ? t.residual.qmin : r.qmin;
+      const int qmax = kFinish == Finish::kAdd ? t.residual.qmax : r.qmax;
+      q = _mm512_max_epu8(q, _mm512_set1_epi8(static_cast<char>(qmin)));
+      q = _mm512_min_epu8(q, _mm512_set1_epi8(static_cast<char>(qmax)));
     }
     q = _mm512_permutexvar_epi32(order, q);
     _mm512_mask_storeu_epi8(dst, mask, q);
     dst += t.ld_dst;
+    if constexpr (kFinish == Finish::kAdd) other += t.residual.ld_src;
   }
 }
 
 template <std::size_t MR, std::size_t NP>
-NIBBLE_INLINE void tile(const QgemmTile& t) {
+NIBBLE_INLINE void tile(const QgemmStrip& t, std::int64_t first, std::int64_t count) {
   __m512i acc[MR][NP];
 #pragma GCC unroll 16
   for (std::size_t m = 0; m < MR; ++m)
@@ -110,7 +124,7 @@ NIBBLE_INLINE void tile(const QgemmTile& t) {
   for (std::int64_t tap = 0; tap < t.taps; ++tap) {
     const std::uint8_t* a[MR];
 #pragma GCC unroll 16
-    for (std::size_t m = 0; m < MR; ++m) a[m] = t.rows[tap * t.row_stride + static_cast<std::int64_t>(m)];
+    for (std::size_t m = 0; m < MR; ++m) a[m] = t.rows[tap * t.row_stride + first + static_cast<std::int64_t>(m)];
     for (std::int64_t k = 0; k < groups * 4; k += 4) {
       __m512i b[NP];
 #pragma GCC unroll 4
@@ -137,20 +151,59 @@ NIBBLE_INLINE void tile(const QgemmTile& t) {
     }
   }
 
-  if (t.zero_points != nullptr || t.acc != nullptr || t.requantize.multiplier == nullptr) {
+  const bool add = t.residual.src != nullptr;
+  if (t.zero_points != nullptr || t.acc != nullptr || t.requantize.multiplier == nullptr || (add && !t.residual.float32)) {
     alignas(64) std::int32_t buffer[MR * NP * 16];
 #pragma GCC unroll 16
     for (std::size_t m = 0; m < MR; ++m)
 #pragma GCC unroll 4
       for (std::size_t p = 0; p < NP; ++p) _mm512_store_si512(buffer + (m * NP + p) * 16, acc[m][p]);
-    finish(t, static_cast<int>(MR), static_cast<int>(NP), buffer);
+    finish(t, first, count, static_cast<int>(NP), buffer);
     return;
   }
 
-  if (t.requantize.plain)
-    finish_float32<true>(t, acc);
+  if (add)
+    finish_float32<Finish::kAdd>(t, first, count, acc);
+  else if (t.requantize.plain)
+    finish_float32<Finish::kPlain>(t, first, count, acc);
   else
-    finish_float32<false>(t, acc);
+    finish_float32<Finish::kClamp>(t, first, count, acc);
+}
+
+// Cuts the rows into tiles of at most MR; a height that has no tile of its own takes the next larger one.
+template <std::size_t MR, std::size_t NP>
+NIBBLE_INLINE void strip(const QgemmStrip& t) {
+  for (std::int64_t first = 0; first < t.count;) {
+    const std::int64_t height = even_share(t.count - first, MR);
+    if constexpr (NP == 4) {
+      switch (height) {
+        case 1: tile<1, NP>(t, first, height); break;
+        case 2: tile<2, NP>(t, first, height); break;
+        case 3: tile<3, NP>(t, first, height); break;
+        case 4: tile<4, NP>(t, first, height); break;
+        case 5: tile<5, NP>(t, first, height); break;
+        default: tile<6, NP>(t, first, height); break;
+      }
+    } else {
+      if (height == 1)
+        tile<1, NP>(t, first, height);
+      else if (height == 2)
+        tile<2, NP>(t, first, height);
+      else if (height <= 4)
+        tile<4, NP>(t, first, height);
+      else if (NP > 1 && height <= 6)
+        tile<6, NP>(t, first, height);
+      else if (height <= 8)
+        tile<8, NP>(t, first, height);
+      else if (NP == 2 && height <= 10)
+        tile<10, NP>(t, first, height);
+      else if (NP < 3 && height <= 12)
+        tile<12, NP>(t, first, height);
+      else if (NP == 1)
+        tile<16, NP>(t, first, height);
+    }
+    first += height;
+  }
 }
 
 }  // namespace
@@ -160,8 +213,8 @@ NIBBLE_INLINE void tile(const QgemmTile& t) {
 #define NIBBLE_KERNEL_avx2(mr, nr, fn)
 #define NIBBLE_KERNEL_avxvnni(mr, nr, fn)
 #define NIBBLE_KERNEL_avx512vnni(mr, nr, fn) \
-  void fn(const QgemmTile& t);               \
-  void fn(const QgemmTile& t) { tile<mr, nr / 16>(t); }
+  void fn(const QgemmStrip& t);              \
+  void fn(const QgemmStrip& t) { strip<mr, nr / 16>(t); }
 #include "kernels/qgemm/kernels.inc"
 
 }  // namespace nibble::kernels

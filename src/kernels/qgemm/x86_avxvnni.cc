@@ -16,8 +16,8 @@ struct Vnni {
 #define NIBBLE_KERNEL_avx2(mr, fn)
 #define NIBBLE_KERNEL_avx512vnni(mr, fn)
 #define NIBBLE_KERNEL_avxvnni(mr, fn) \
-  void fn(const QgemmTile& t);        \
-  void fn(const QgemmTile& t) { tile<mr, Vnni>(t); }
+  void fn(const QgemmStrip& t);       \
+  void fn(const QgemmStrip& t) { strip<mr, Vnni>(t); }
 #include "kernels/qgemm/kernels.inc"
 
 }  // namespace nibble::kernels

@@ -24,12 +24,12 @@ NIBBLE_INLINE int load_tail(const std::uint8_t* p, std::int64_t count) {
   return static_cast<int>(v);
 }
 
-__attribute__((noinline)) void row_sums(const QgemmTile& t, std::size_t mr, std::int32_t* sums) {
-  for (std::size_t m = 0; m < mr; ++m) {
+__attribute__((noinline)) void row_sums(const QgemmStrip& t, std::int64_t first, std::int64_t count, std::int32_t* sums) {
+  for (std::int64_t m = 0; m < count; ++m) {
     __m256i sum = _mm256_setzero_si256();
     std::int64_t rest = 0;
     for (std::int64_t tap = 0; tap < t.taps; ++tap) {
-      const std::uint8_t* row = t.rows[tap * t.row_stride + static_cast<std::int64_t>(m)];
+      const std::uint8_t* row = t.rows[tap * t.row_stride + first + m];
       std::int64_t i = 0;
       for (; i + 32 <= t.run; i += 32)
         sum = _mm256_add_epi64(sum, _mm256_sad_epu8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + i)), _mm256_setzero_si256()));
@@ -40,11 +40,11 @@ __attribute__((noinline)) void row_sums(const QgemmTile& t, std::size_t mr, std:
   }
 }
 
-// acc: [mr][16].
-__attribute__((noinline)) void finish(const QgemmTile& t, std::size_t mr, std::int32_t* acc) {
+// acc: [count][16], of the strip's rows from `first` on.
+__attribute__((noinline)) void finish(const QgemmStrip& t, std::int64_t first, std::int64_t count, std::int32_t* acc) {
   std::int32_t sums[kMaxTileRows];
-  if (t.zero_points != nullptr) row_sums(t, mr, sums);
-  for (std::int64_t m = 0; m < t.valid_rows; ++m) {
+  if (t.zero_points != nullptr) row_sums(t, first, count, sums);
+  for (std::int64_t m = 0; m < count; ++m) {
     auto* v = reinterpret_cast<__m256i*>(acc + m * 16);
     __m256i v0 = _mm256_load_si256(v);
     __m256i v1 = _mm256_load_si256(v + 1);
@@ -57,11 +57,20 @@ __attribute__((noinline)) void finish(const QgemmTile& t, std::size_t mr, std::i
     if (t.acc != nullptr) {
       _mm256_store_si256(v, v0);
       _mm256_store_si256(v + 1, v1);
-      __builtin_memcpy(t.acc + m * t.ld_dst, v, static_cast<std::size_t>(t.columns) * 4);
+      __builtin_memcpy(t.acc + (first + m) * t.ld_dst, v, static_cast<std::size_t>(t.columns) * 4);
       continue;
     }
-    const __m128i q = narrow16(scale8(v0, t.requantize, 0), scale8(v1, t.requantize, 8), t.requantize);
-    std::uint8_t* dst = t.dst + m * t.ld_dst;
+    __m128i q = narrow16(scale8(v0, t.requantize, 0), scale8(v1, t.requantize, 8), t.requantize);
+    if (t.residual.src != nullptr) {
+      const std::uint8_t* other = t.residual.src + (first + m) * t.residual.ld_src;
+      alignas(16) std::uint8_t bytes[16] = {};
+      if (t.columns == 16)
+        __builtin_memcpy(bytes, other, 16);
+      else
+        __builtin_memcpy(bytes, other, static_cast<std::size_t>(t.columns));
+      q = add_residual16_ymm(q, _mm_load_si128(reinterpret_cast<const __m128i*>(bytes)), t.residual);
+    }
+    std::uint8_t* dst = t.dst + (first + m) * t.ld_dst;
     if (t.columns == 16) {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(dst), q);
     } else {
@@ -73,7 +82,7 @@ __attribute__((noinline)) void finish(const QgemmTile& t, std::size_t mr, std::i
 }
 
 template <std::size_t MR, typename Dot>
-NIBBLE_INLINE void tile(const QgemmTile& t) {
+NIBBLE_INLINE void tile(const QgemmStrip& t, std::int64_t first) {
   __m256i acc[MR][2];
 #pragma GCC unroll 16
   for (std::size_t m = 0; m < MR; ++m) {
@@ -86,7 +95,7 @@ NIBBLE_INLINE void tile(const QgemmTile& t) {
   for (std::int64_t tap = 0; tap < t.taps; ++tap) {
     const std::uint8_t* a[MR];
 #pragma GCC unroll 16
-    for (std::size_t m = 0; m < MR; ++m) a[m] = t.rows[tap * t.row_stride + static_cast<std::int64_t>(m)];
+    for (std::size_t m = 0; m < MR; ++m) a[m] = t.rows[tap * t.row_stride + first + static_cast<std::int64_t>(m)];
     for (std::int64_t k = 0; k < groups * 4; k += 4) {
 #pragma GCC unroll 2
       for (int phase = 0; phase < Dot::kPhases; ++phase) {
@@ -125,7 +134,26 @@ NIBBLE_INLINE void tile(const QgemmTile& t) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(buffer + m * 16), acc[m][0]);
     _mm256_store_si256(reinterpret_cast<__m256i*>(buffer + m * 16 + 8), acc[m][1]);
   }
-  finish(t, MR, buffer);
+  finish(t, first, MR, buffer);
+}
+
+// Cuts the rows into tiles of at most MR <= 6.
+template <std::size_t MR, typename Dot>
+NIBBLE_INLINE void strip(const QgemmStrip& t) {
+  for (std::int64_t first = 0; first < t.count;) {
+    const std::int64_t height = even_share(t.count - first, MR);
+    switch (height) {
+      case 1: tile<1, Dot>(t, first); break;
+      case 2: tile<2, Dot>(t, first); break;
+      case 3: tile<3, Dot>(t, first); break;
+      case 4: tile<4, Dot>(t, first); break;
+      case 5: tile<5, Dot>(t, first); break;
+      default:
+        if constexpr (MR > 5) tile<6, Dot>(t, first);
+        break;
+    }
+    first += height;
+  }
 }
 
 }  // namespace

@@ -1,8 +1,10 @@
 #include "kernels/requantize/requantize.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/aligned_buffer.h"
+#include "numeric/rounding.h"
 
 namespace nibble::kernels {
 namespace {
@@ -77,6 +79,52 @@ std::uint8_t requantize_one(const Requantize& r, std::int64_t acc, std::int64_t 
 }
 
 std::uint8_t RequantizeTable::operator()(std::int64_t acc, std::int64_t channel) const { return requantize_one(view_, acc, channel); }
+
+ResidualAdd residual_add(const Adder& adder, ResidualRole role, const ResidualOffsets& offsets, const OutputGrid& grid) {
+  const bool src_first = role == ResidualRole::kFirst;
+  ResidualAdd add;
+  add.float32 = adder.law == RequantizeLaw::kFloat32;
+  add.src_first = src_first;
+  add.r_first = adder.ra;
+  add.r_second = adder.rb;
+  add.f = adder.offset;
+  add.offset = offsets.requantized;
+  add.offset_src = offsets.other;
+  add.offset_dst = offsets.dst;
+  add.zero = (src_first ? adder.zb : adder.za) + offsets.requantized;
+  add.zero_src = (src_first ? adder.za : adder.zb) + offsets.other;
+  add.m = src_first ? adder.mb : adder.ma;
+  add.m_src = src_first ? adder.ma : adder.mb;
+  add.shift = adder.shift;
+  if (!add.float32 && adder.shift > 30) {
+    // Multipliers of at most 2^21 and differences of at most 255 sum to less than 2^30 = half of 2^31: nothing is left of them.
+    add.m = add.m_src = 0;
+    add.shift = 30;
+  }
+  add.zero_dst = grid.zero_point + offsets.dst;
+  add.qmin = static_cast<std::int32_t>(grid.qmin) + offsets.dst;
+  add.qmax = static_cast<std::int32_t>(grid.qmax) + offsets.dst;
+  return add;
+}
+
+std::uint8_t add_residual_one(const ResidualAdd& add, std::uint8_t requantized, std::uint8_t other) {
+  if (add.float32) {
+    const auto q = static_cast<float>(requantized - add.offset);
+    const auto s = static_cast<float>(other - add.offset_src);
+    const float sum = std::fma(add.src_first ? s : q, add.r_first, std::fma(add.src_first ? q : s, add.r_second, add.f));
+    const auto lo = static_cast<float>(add.qmin - add.offset_dst);
+    const auto hi = static_cast<float>(add.qmax - add.offset_dst);
+    return static_cast<std::uint8_t>(static_cast<std::int32_t>(std::min(std::max(rne(sum), lo), hi)) + add.offset_dst);
+  }
+  const std::int32_t sum = (requantized - add.zero) * add.m + (other - add.zero_src) * add.m_src;
+  const std::int32_t rounded = (sum + (1 << (add.shift - 1))) >> add.shift;
+  return static_cast<std::uint8_t>(std::clamp(rounded + add.zero_dst, add.qmin, add.qmax));
+}
+
+std::uint8_t finish_one(const Requantize& requantize, const ResidualAdd& add, std::int64_t acc, std::int64_t row, std::int64_t channel) {
+  const std::uint8_t q = requantize_one(requantize, acc, channel);
+  return add.src == nullptr ? q : add_residual_one(add, q, add.src[row * add.ld_src + channel]);
+}
 
 void requantize_rows(const Requantize& requantize, const std::int32_t* acc, std::int64_t ld_acc, std::uint8_t* dst, std::int64_t ld_dst,
                      std::int64_t rows, std::int64_t channels) {

@@ -34,8 +34,21 @@ class RequantizeTable {
   std::int64_t channels_ = 0;
 };
 
+// The law of a fused addition. offset: what was added to the original integers of a tensor to store them as uint8 (128 for int8, else 0).
+struct ResidualOffsets {
+  std::int32_t requantized = 0, other = 0, dst = 0;
+};
+enum class ResidualRole { kSecond, kFirst };  // which operand of the adder lies in memory
+// `grid` is that of the sum's original integers. src and ld_src are left to the call.
+ResidualAdd residual_add(const Adder& adder, ResidualRole role, const ResidualOffsets& offsets, const OutputGrid& grid);
+// The law of the view applied to one pair of stored integers: the reference of every fused addition.
+std::uint8_t add_residual_one(const ResidualAdd& add, std::uint8_t requantized, std::uint8_t other);
+
 // The scalar law on a view: the reference of every epilogue.
 std::uint8_t requantize_one(const Requantize& requantize, std::int64_t acc, std::int64_t channel);
+
+// Both, for one accumulator of row `row`: what the reference stores.
+std::uint8_t finish_one(const Requantize& requantize, const ResidualAdd& add, std::int64_t acc, std::int64_t row, std::int64_t channel);
 
 // dst[i] = requantize(acc[i], channel i % channels), rows of `channels` values: for accumulators that were made elsewhere.
 void requantize_rows(const Requantize& requantize, const std::int32_t* acc, std::int64_t ld_acc, std::uint8_t* dst, std::int64_t ld_dst,

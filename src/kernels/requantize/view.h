@@ -25,4 +25,20 @@ struct Requantize {
   bool plain = false;
 };
 
+// An addition fused behind the requantization: dst = adder(requantized, other) or adder(other, requantized) (numeric/requantize.h), so two
+// roundings, those of the unfused pair. Made by residual_add(). Stored bytes throughout; dst may be `src` itself (same distances).
+struct ResidualAdd {
+  const std::uint8_t* src = nullptr;  // the other operand, laid out as dst; null: no addition
+  std::int64_t ld_src = 0;            // elements between its rows
+  bool float32 = true;                // the law, else integers
+  bool src_first = false;             // float32: the other operand is the adder's first
+  // float32: stored = rne(fma(first, r_first, fma(second, r_second, f))) + offset_dst, clamped, of the original integers
+  //   first, second = stored - offset.
+  // integers: stored = clamp((((q - zero) m + (other - zero_src) m_src + 2^(shift-1)) >> shift) + zero_dst), shift 1..30.
+  float r_first = 0, r_second = 0, f = 0;
+  std::int32_t offset = 0, offset_src = 0, offset_dst = 0;
+  std::int32_t zero = 0, m = 0, zero_src = 0, m_src = 0, shift = 1, zero_dst = 0;
+  std::int32_t qmin = 0, qmax = 255;  // stored
+};
+
 }  // namespace nibble::kernels

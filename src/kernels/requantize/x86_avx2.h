@@ -51,5 +51,34 @@ NIBBLE_INLINE __m128i narrow16(__m256i v0, __m256i v1, const Requantize& r) {
   return _mm_min_epu8(q, _mm_set1_epi8(static_cast<char>(r.qmax)));
 }
 
+// A fused addition under any law: 8 requantized integers and 8 bytes of the other tensor in the low half; not yet narrowed, zero point or
+// offset added, clamped above only (at most 65536).
+NIBBLE_INLINE __m256i add_residual8(__m256i requantized, __m128i other, const ResidualAdd& add) {
+  const __m256i other32 = _mm256_cvtepu8_epi32(other);
+  if (add.float32) {
+    const __m256 q = _mm256_cvtepi32_ps(_mm256_sub_epi32(requantized, _mm256_set1_epi32(add.offset)));
+    const __m256 s = _mm256_cvtepi32_ps(_mm256_sub_epi32(other32, _mm256_set1_epi32(add.offset_src)));
+    const __m256 first = _mm256_set1_ps(add.r_first), second = _mm256_set1_ps(add.r_second), f = _mm256_set1_ps(add.f);
+    const __m256 total =
+        add.src_first ? _mm256_fmadd_ps(s, first, _mm256_fmadd_ps(q, second, f)) : _mm256_fmadd_ps(q, first, _mm256_fmadd_ps(s, second, f));
+    return _mm256_add_epi32(_mm256_cvtps_epi32(_mm256_min_ps(total, _mm256_set1_ps(65000.0F))), _mm256_set1_epi32(add.offset_dst));
+  }
+  const __m256i a = _mm256_mullo_epi32(_mm256_sub_epi32(requantized, _mm256_set1_epi32(add.zero)), _mm256_set1_epi32(add.m));
+  const __m256i b = _mm256_mullo_epi32(_mm256_sub_epi32(other32, _mm256_set1_epi32(add.zero_src)), _mm256_set1_epi32(add.m_src));
+  const __m256i half = _mm256_set1_epi32(1 << (add.shift - 1));
+  const __m256i v = _mm256_sra_epi32(_mm256_add_epi32(_mm256_add_epi32(a, b), half), _mm_cvtsi32_si128(add.shift));
+  return _mm256_add_epi32(v, _mm256_set1_epi32(add.zero_dst));
+}
+
+// 16 requantized bytes and 16 others to 16 bytes.
+NIBBLE_INLINE __m128i add_residual16_ymm(__m128i requantized, __m128i other, const ResidualAdd& add) {
+  const __m256i v0 = add_residual8(_mm256_cvtepu8_epi32(requantized), other, add);
+  const __m256i v1 = add_residual8(_mm256_cvtepu8_epi32(_mm_srli_si128(requantized, 8)), _mm_srli_si128(other, 8), add);
+  const __m256i lo = _mm256_set1_epi32(add.qmin), hi = _mm256_set1_epi32(add.qmax);
+  const auto clamp = [&](__m256i v) __attribute__((always_inline)) { return _mm256_min_epi32(_mm256_max_epi32(v, lo), hi); };
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(clamp(v0), clamp(v1)), 0xd8);
+  return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+}
+
 }  // namespace
 }  // namespace nibble::kernels

@@ -48,5 +48,61 @@ NIBBLE_INLINE __m128i requantize16(__m512i acc, const Requantize& r, std::int64_
                   r);
 }
 
+// A fused addition under law float32, 16 values at a time.
+class Addend {
+ public:
+  NIBBLE_INLINE Addend(const Requantize& r, const ResidualAdd& add)
+      : lo_(_mm512_set1_ps(static_cast<float>(r.qmin - r.zero_point))),
+        hi_(_mm512_set1_ps(static_cast<float>(r.qmax - r.zero_point))),
+        to_original_(_mm512_set1_ps(static_cast<float>(r.zero_point - add.offset))),
+        offset_src_(_mm512_set1_epi32(add.offset_src)),
+        first_(_mm512_set1_ps(add.r_first)),
+        second_(_mm512_set1_ps(add.r_second)),
+        f_(_mm512_set1_ps(add.f)),
+        src_first_(add.src_first) {}
+
+  // rne of the sum, offset_dst not yet added, clamped above only: at most 65536.
+  NIBBLE_INLINE __m512i sum(__m512i acc, __m512 multiplier, __m128i other) const {
+    __m512 q = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier);
+    // The bounds are integers, so the clamp may come before the rounding; 1.5 2^23 leaves no place behind the point.
+    q = _mm512_min_ps(_mm512_max_ps(q, lo_), hi_);
+    const __m512 magic = _mm512_set1_ps(12582912.0F);
+    q = _mm512_add_ps(_mm512_sub_ps(_mm512_add_ps(q, magic), magic), to_original_);
+    return sum(q, other);
+  }
+  NIBBLE_INLINE __m512i sum(__m512 q, __m128i other) const {
+    const __m512 s = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_cvtepu8_epi32(other), offset_src_));
+    const __m512 total = src_first_ ? _mm512_fmadd_ps(s, first_, _mm512_fmadd_ps(q, second_, f_))
+                                    : _mm512_fmadd_ps(q, first_, _mm512_fmadd_ps(s, second_, f_));
+    return _mm512_cvtps_epi32(_mm512_min_ps(total, _mm512_set1_ps(65536.0F)));
+  }
+
+ private:
+  __m512 lo_, hi_, to_original_;
+  __m512i offset_src_;
+  __m512 first_, second_, f_;
+  bool src_first_;
+};
+
+// A fused addition under any law: 16 requantized bytes and 16 others.
+NIBBLE_INLINE __m128i add_residual16(__m128i requantized, __m128i other, const ResidualAdd& add) {
+  const __m512i q = _mm512_cvtepu8_epi32(requantized);
+  __m512i v;
+  std::int32_t zero = add.zero_dst;
+  if (add.float32) {
+    zero = add.offset_dst;
+    v = Addend(Requantize{}, add).sum(_mm512_cvtepi32_ps(_mm512_sub_epi32(q, _mm512_set1_epi32(add.offset))), other);
+  } else {
+    const __m512i a = _mm512_mullo_epi32(_mm512_sub_epi32(q, _mm512_set1_epi32(add.zero)), _mm512_set1_epi32(add.m));
+    const __m512i b =
+        _mm512_mullo_epi32(_mm512_sub_epi32(_mm512_cvtepu8_epi32(other), _mm512_set1_epi32(add.zero_src)), _mm512_set1_epi32(add.m_src));
+    const __m512i half = _mm512_set1_epi32(1 << (add.shift - 1));
+    v = _mm512_sra_epi32(_mm512_add_epi32(_mm512_add_epi32(a, b), half), _mm_cvtsi32_si128(add.shift));
+  }
+  v = _mm512_max_epi32(v, _mm512_set1_epi32(add.qmin - zero));
+  v = _mm512_min_epi32(v, _mm512_set1_epi32(add.qmax - zero));
+  return _mm512_cvtepi32_epi8(_mm512_add_epi32(v, _mm512_set1_epi32(zero)));
+}
+
 }  // namespace
 }  // namespace nibble::kernels

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -97,6 +98,44 @@ inline OutputGrid random_grid(Random& random) {
   return {.zero_point = static_cast<std::int32_t>(random.in(0, 255)),
           .qmin = random.in(0, 1) == 0 ? 0 : low,
           .qmax = random.in(0, 1) == 0 ? 255 : random.in(low, 255)};
+}
+
+// An addition to fuse: the adder itself, and the view of it without a tensor.
+struct RandomAddition {
+  Adder adder;
+  ResidualRole role = ResidualRole::kSecond;
+  ResidualOffsets offsets;
+  OutputGrid grid;
+  ResidualAdd view;
+
+  // Of stored integers.
+  std::uint8_t operator()(std::int64_t requantized, std::int64_t other) const {
+    const std::int64_t q = requantized - offsets.requantized, s = other - offsets.other;
+    const std::int64_t sum = role == ResidualRole::kFirst ? adder(s, q, grid) : adder(q, s, grid);
+    return static_cast<std::uint8_t>(sum + offsets.dst);
+  }
+};
+
+// Ratios around 1, some tiny (a shift above 30), some huge (sums that leave int32); int8 tensors and uint8 ones.
+inline RandomAddition random_addition(Random& random, RequantizeLaw law) {
+  RandomAddition a;
+  const auto offset = [&] { return random.in(0, 1) == 0 ? 0 : 128; };
+  a.offsets = {.requantized = offset(), .other = offset(), .dst = offset()};
+  a.role = random.in(0, 1) == 0 ? ResidualRole::kSecond : ResidualRole::kFirst;
+  const auto scale = [&] { return random.in(0, 9) == 0 ? random.real(1e-6F, 1e-4F) : random.real(0.01F, 0.2F); };
+  const auto zero = [&](int of) { return static_cast<std::int32_t>(random.extreme(-of, 255 - of)); };
+  const bool first = a.role == ResidualRole::kFirst;
+  const int of_a = first ? a.offsets.other : a.offsets.requantized, of_b = first ? a.offsets.requantized : a.offsets.other;
+  const auto kind = random.in(0, 1) == 0 ? AddKind::kAdd : AddKind::kSub;
+  a.grid = random_grid(random);
+  a.grid.qmin -= a.offsets.dst;
+  a.grid.qmax -= a.offsets.dst;
+  a.grid.zero_point -= a.offsets.dst;
+  std::optional<Adder> adder;
+  while (!adder) adder = make_adder(law, kind, scale(), zero(of_a), scale(), zero(of_b), scale(), a.grid.zero_point);
+  a.adder = *adder;
+  a.view = residual_add(a.adder, a.role, a.offsets, a.grid);
+  return a;
 }
 
 inline constexpr RequantizeLaw kLaws[] = {RequantizeLaw::kFloat32, RequantizeLaw::kFixedPoint, RequantizeLaw::kShift};

@@ -77,6 +77,22 @@ void check(Isa isa, const ConvCase& c, Random& random) {
     for (std::int64_t o = s.out_channels; p + 1 < pixels && o < ld_dst; ++o)
       ASSERT_EQ(dst[p * ld_dst + o], 0xa5) << "written between pixels";
   }
+
+  const RandomAddition addition = random_addition(random, c.law);
+  const std::int64_t ld_other = s.out_channels + random.in(0, 2);
+  Bytes other((pixels - 1) * ld_other + s.out_channels);
+  other.fill(random.bytes(other.size()));
+  Bytes sum(dst.size());
+  call.dst = sum.data();
+  call.residual = addition.view;
+  call.residual.src = other.data();
+  call.residual.ld_src = ld_other;
+  qconv(conv, call, 0, split, memory);
+  qconv(conv, call, split, units, memory);
+  for (std::int64_t p = 0; p < pixels; ++p)
+    for (std::int64_t o = 0; o < s.out_channels; ++o)
+      ASSERT_EQ(sum[p * ld_dst + o], addition(dst[p * ld_dst + o], other[p * ld_other + o]))
+          << "with a residual, pixel " << p << " channel " << o;
 }
 
 class Qconv : public testing::TestWithParam<Isa> {};

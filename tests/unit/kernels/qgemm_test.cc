@@ -83,6 +83,28 @@ void check(Isa isa, const Case& c, Random& random) {
           << "at " << m << ", " << n;
     for (std::int64_t n = c.n; m + 1 < c.m && n < ld_dst; ++n) ASSERT_EQ(dst[m * ld_dst + n], 0xa5) << "written between rows " << m;
   }
+
+  // A fused addition is the requantization above, then the adder.
+  const RandomAddition addition = random_addition(random, random.in(0, 2) == 0 ? kLaws[random.in(0, 2)] : c.law);
+  const bool in_place = random.in(0, 3) == 0;
+  const std::int64_t ld_other = in_place ? ld_dst : c.n + random.in(0, 3);
+  Guarded<std::uint8_t> other((c.m - 1) * ld_other + c.n);
+  other.fill(random.bytes(other.size()));
+  Guarded<std::uint8_t> sum(dst.size());
+  std::memset(sum.data(), 0xa5, static_cast<std::size_t>(sum.size()));
+  if (in_place) std::memcpy(sum.data(), other.data(), static_cast<std::size_t>(sum.size()));
+  call.dst = sum.data();
+  call.residual = addition.view;
+  call.residual.src = in_place ? sum.data() : other.data();
+  call.residual.ld_src = ld_other;
+  qgemm(packed, call, 0, split);
+  qgemm(packed, call, split, c.m);
+  for (std::int64_t m = 0; m < c.m; ++m) {
+    for (std::int64_t n = 0; n < c.n; ++n)
+      ASSERT_EQ(sum[m * ld_dst + n], addition(dst[m * ld_dst + n], other[m * ld_other + n])) << "with a residual, at " << m << ", " << n;
+    for (std::int64_t n = c.n; !in_place && m + 1 < c.m && n < ld_dst; ++n)
+      ASSERT_EQ(sum[m * ld_dst + n], 0xa5) << "written between rows " << m;
+  }
 }
 
 class Qgemm : public testing::TestWithParam<Isa> {};
@@ -223,7 +245,7 @@ TEST_P(Qgemm, UnsignedWeightsAndDynamicZeroPoint) {
     }
 }
 
-// Every tile that kernels.inc lists is chosen for some size: the tests above go through all of them.
+// Every kernel that kernels.inc lists is chosen for some size: the tests above go through all of them.
 TEST_P(Qgemm, EveryListedTileIsReached) {
   if (GetParam() == Isa::kReference) return;
   std::set<std::string> listed;
