@@ -4,7 +4,8 @@
 
 namespace nibble::kernels {
 
-// Enough chains to hide the latency; the empty statements keep the compiler from adding the rounds up, and from taking every product for the same one.
+// Enough chains to hide the latency; the empty statements keep the compiler from adding the rounds up, and from taking every product for
+// the same one.
 std::int64_t peak_avx2(std::int64_t rounds) {
   __m256i x = _mm256_set1_epi8(1);
   const __m256i y = _mm256_set1_epi8(2);
