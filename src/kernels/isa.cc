@@ -58,6 +58,7 @@ constexpr Isa avx512vnni = Isa::kAvx512Vnni;
 #define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) ListRow{#family, #types, mr, nr, kr, isa},
 #define NIBBLE_REFERENCE NIBBLE_KERNEL
 constexpr ListRow kList[] = {
+#include "kernels/dynamic/kernels.inc"
 #include "kernels/lut/kernels.inc"
 #include "kernels/qadd/kernels.inc"
 #include "kernels/qconv_depthwise/kernels.inc"

@@ -99,26 +99,6 @@ void dequantize_nhwc_to_nchw(Isa isa, float scale, std::int32_t zero_point, cons
   }
 }
 
-void min_max(Isa /*isa*/, const float* src, std::int64_t n, float* min, float* max) {
-  // Sixteen at a time: the order does not change a minimum, and independent lanes are what a compiler makes vectors of.
-  constexpr std::int64_t kLanes = 16;
-  std::array<float, kLanes> lo{};
-  std::array<float, kLanes> hi{};
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (std::size_t j = 0; j < kLanes; ++j) {
-      const float x = src[i + static_cast<std::int64_t>(j)];
-      lo[j] = x < lo[j] ? x : lo[j];
-      hi[j] = x > hi[j] ? x : hi[j];
-    }
-  for (; i < n; ++i) {
-    lo[0] = src[i] < lo[0] ? src[i] : lo[0];
-    hi[0] = src[i] > hi[0] ? src[i] : hi[0];
-  }
-  *min = *std::min_element(lo.begin(), lo.end());
-  *max = *std::max_element(hi.begin(), hi.end());
-}
-
 std::string quantize_kernel_name(Isa isa) { return best_kernel_name("quantize_linear", "f32u8", isa); }
 std::string dequantize_kernel_name(Isa isa) { return best_kernel_name("dequantize_linear", "u8f32", isa); }
 

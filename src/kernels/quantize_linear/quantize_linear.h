@@ -36,9 +36,6 @@ void dequantize_channels(Isa isa, const float* scale, const std::int32_t* zero_p
 // src NHWC [batch, pixels, ld_src] -> dst NCHW [batch, channels, pixels]; one image: pixels [begin, end) of it.
 void dequantize_nhwc_to_nchw(Isa isa, float scale, std::int32_t zero_point, const std::uint8_t* src, std::int64_t ld_src,
                              std::int64_t channels, std::int64_t pixels, float* dst, std::int64_t begin, std::int64_t end);
-// min and max of n floats, 0 among them (dynamic quantization). NaNs are passed over.
-void min_max(Isa isa, const float* src, std::int64_t n, float* min, float* max);
-
 std::string quantize_kernel_name(Isa isa);
 std::string dequantize_kernel_name(Isa isa);
 

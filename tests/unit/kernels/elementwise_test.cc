@@ -159,23 +159,6 @@ TEST_P(Elementwise, QuantizeAroundTies) {
   }
 }
 
-TEST_P(Elementwise, MinMax) {
-  Random random(39);
-  for (std::int64_t n = 0; n <= 50; ++n) {
-    Guarded<float> src(n);
-    float low = 0, high = 0;
-    for (std::int64_t i = 0; i < n; ++i) {
-      src[i] = n % 7 == 3 && i % 2 == 0 ? std::numeric_limits<float>::quiet_NaN() : random.real(-5, n % 3 == 0 ? -1.0F : 5.0F);
-      if (src[i] < low) low = src[i];
-      if (src[i] > high) high = src[i];
-    }
-    float min = 1, max = -1;
-    min_max(GetParam(), src.data(), n, &min, &max);
-    ASSERT_EQ(min, low);
-    ASSERT_EQ(max, high);
-  }
-}
-
 TEST_P(Elementwise, DequantizeIntegersAndChannels) {
   Random random(40);
   const auto acc = random.integers(5 * 9, -1000000, 1000000);
