@@ -62,7 +62,8 @@ class Session {
   // Times of each step of the last run with profiling on.
   void set_profiling(bool on);
   const std::vector<StepProfile>& profile() const;
-  std::int64_t arena_bytes() const;   // of the last run
+  std::int64_t arena_bytes() const;    // of the last run
+  std::int64_t scratch_bytes() const;  // of the kernels, all threads
   std::int64_t weight_bytes() const;
 
  private:

@@ -1,5 +1,5 @@
-// Plan: a Program on concrete input shapes. Every value has its place, every step its kernel and its memory; running it allocates nothing but the
-// tensors of float islands.
+// Plan: a Program on concrete input shapes. Every value has its place, every step its kernel and its memory; running it allocates nothing
+// but the tensors of float islands.
 #pragma once
 
 #include <cstddef>
@@ -28,6 +28,15 @@ struct Buffer {
 struct Ref {
   std::int32_t buffer = -1;
   const std::uint8_t* constant = nullptr;
+  std::int64_t offset = 0;  // into the buffer
+  bool operator==(const Ref&) const = default;
+};
+
+// Stored integers as rows along the last physical axis (pixels of channels), `ld` bytes apart: a part of a joined or sliced value lies
+// inside of it.
+struct Rows {
+  Ref ref;
+  std::int64_t ld = 0;
 };
 
 // What a step sees while it runs.
@@ -40,7 +49,7 @@ struct RunContext {
   std::int64_t scratch_stride = 0;
 
   std::uint8_t* ptr(const Ref& ref) const {
-    return reinterpret_cast<std::uint8_t*>(arena + (*buffers)[static_cast<std::size_t>(ref.buffer)].offset);
+    return reinterpret_cast<std::uint8_t*>(arena + (*buffers)[static_cast<std::size_t>(ref.buffer)].offset + ref.offset);
   }
   const std::uint8_t* in(const Ref& ref) const { return ref.constant != nullptr ? ref.constant : ptr(ref); }
   std::span<std::byte> scratch_of(int thread) const {
@@ -62,7 +71,8 @@ struct Step {
 struct Place {
   Ref ref;  // of stored integers
   Layout layout = Layout::kPlain;
-  Shape shape;  // ONNX order
+  Shape shape;          // ONNX order
+  std::int64_t ld = 0;  // between rows along the last physical axis; at least that axis' extent, and equal to it where the value is dense
   bool stored = false;  // false: a Tensor in RunContext::tensors
 };
 
@@ -75,7 +85,8 @@ struct Plan {
   std::vector<std::shared_ptr<const void>> owned;
 };
 
-// Throws Error{kUnsupported} or Error{kInvalidModel} naming a node that cannot run on these shapes. `threads` only decides how loops are cut.
+// Throws Error{kUnsupported} or Error{kInvalidModel} naming a node that cannot run on these shapes. `threads` only decides how loops are
+// cut.
 std::unique_ptr<const Plan> make_plan(const Program::Impl& program, std::span<const TensorType> input_types, int threads);
 std::string dump_plan(const Plan& plan);
 

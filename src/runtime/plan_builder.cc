@@ -30,6 +30,11 @@ Shape physical_shape(const Shape& shape, Layout layout) {
   return result;
 }
 
+std::int64_t row_length(const Shape& shape, Layout layout) {
+  if (shape.empty()) return 1;
+  return layout == Layout::kPlain || shape.size() < 3 ? shape.back() : shape[1];
+}
+
 std::int64_t physical_axis(std::int64_t axis, std::int64_t rank, Layout layout) {
   if (layout == Layout::kPlain || rank < 3 || axis == 0) return axis;
   return axis == 1 ? rank - 1 : axis - 1;
@@ -48,6 +53,24 @@ Extents extents_of(const Shape& shape) {
 PlanBuilder::PlanBuilder(const Program::Impl& program, std::span<const TensorType> input_types, int threads)
     : program_(program), threads_(threads), inferred_(infer_types(program.shape_graph, input_types)) {
   plan_->places.resize(program.model.graph.values().size());
+  find_uses();
+}
+
+void PlanBuilder::find_uses() {
+  const Graph& graph = program_.model.graph;
+  last_reader_.assign(graph.values().size(), kNoNode);
+  joins_.assign(graph.values().size(), {});
+  for (NodeId n = 0; n < static_cast<NodeId>(graph.nodes().size()); ++n) {
+    const Node& node = graph.node(n);
+    const bool joins = node.op_type == "Concat" && is_stored(node.output(0));
+    for (std::size_t i = 0; i < node.inputs.size(); ++i) {
+      const ValueId v = node.inputs[i];
+      if (v == kNoValue) continue;
+      last_reader_[index(v)] = n;
+      if (joins && is_stored(v) && !graph.is_constant(v) && joins_[index(v)].node == kNoNode) joins_[index(v)] = {.node = n, .part = i};
+    }
+  }
+  for (const ValueId v : graph.outputs()) last_reader_[index(v)] = static_cast<NodeId>(graph.nodes().size());
 }
 
 Shape PlanBuilder::shape(const Node& node, ValueId v) const {
@@ -81,79 +104,235 @@ Layout PlanBuilder::layout_of(ValueId v) const {
   return program_.model.graph.is_constant(v) ? Layout::kPlain : plan_->places[index(v)].layout;
 }
 
-Ref PlanBuilder::read(const Node& node, ValueId v, Layout layout) {
-  Ref ref;
-  Shape value_shape;
-  Layout from = Layout::kPlain;
+Rows PlanBuilder::read_rows(const Node& node, ValueId v, Layout layout) {
+  Place place;
   if (program_.model.graph.is_constant(v)) {
     const auto& stored = program_.constants[index(v)];
     if (!stored)
       fail(ErrorCode::kUnsupported, "node '{}' ({}): constant '{}' cannot be an operand here", node.name, node.op_type,
            program_.model.graph.value(v).name);
-    ref.constant = stored->data();
-    value_shape = program_.model.graph.value(v).constant->shape();
+    place = {.ref = {.constant = stored->data()}, .shape = program_.model.graph.value(v).constant->shape()};
+    place.ld = row_length(place.shape, Layout::kPlain);
   } else {
-    const Place& place = plan_->places[index(v)];
+    place = plan_->places[index(v)];
     if (!place.stored)
       fail(ErrorCode::kInvalidModel, "node '{}' ({}): '{}' is not there as integers", node.name, node.op_type,
            program_.model.graph.value(v).name);
-    ref = place.ref;
-    value_shape = place.shape;
-    from = place.layout;
   }
-  if (from != layout && !layouts_agree(value_shape)) {
-    const auto cached = other_layout_.find({v, layout});
-    ref = cached != other_layout_.end() ? cached->second : convert(node, v, ref, layout);
+  Rows rows{.ref = place.ref, .ld = place.ld};
+  if (place.layout != layout) {
+    const bool dense = place.ld == row_length(place.shape, place.layout);
+    if (!dense || !layouts_agree(place.shape)) rows.ref = convert(node, v, rows, layout);
+    rows.ld = row_length(place.shape, layout);
   }
-  if (ref.buffer >= 0) pending_.push_back(ref.buffer);
+  if (rows.ref.buffer >= 0) pending_.push_back(rows.ref.buffer);
+  return rows;
+}
+
+Ref PlanBuilder::read(const Node& node, ValueId v, Layout layout) {
+  const Rows rows = read_rows(node, v, layout);
+  const Place& place = plan_->places[index(v)];
+  if (program_.model.graph.is_constant(v) || rows.ld == row_length(place.shape, layout)) return rows.ref;
+  const Ref ref = convert(node, v, rows, layout);
+  pending_.push_back(ref.buffer);
   return ref;
 }
 
-Ref PlanBuilder::convert(const Node& node, ValueId v, const Ref& from, Layout to) {
+// A dense copy of a value in a layout.
+Ref PlanBuilder::convert(const Node& node, ValueId v, const Rows& from, Layout to) {
+  if (const auto known = copies_.find({v, to}); known != copies_.end()) return known->second;
   // A step of its own: what the current step has asked for so far must wait.
   std::vector<std::int32_t> waiting = std::exchange(pending_, {});
   std::vector<ValueId> waiting_values = std::exchange(pending_values_, {});
-  const Shape value_shape =
-      program_.model.graph.is_constant(v) ? program_.model.graph.value(v).constant->shape() : plan_->places[index(v)].shape;
+  const bool is_constant = program_.model.graph.is_constant(v);
+  const Shape value_shape = is_constant ? program_.model.graph.value(v).constant->shape() : plan_->places[index(v)].shape;
+  const Layout layout = layout_of(v);
   const Extents e = extents_of(value_shape);
-  if (from.buffer >= 0) pending_.push_back(from.buffer);
-  const Ref ref = temporary(e.batch * e.channels * e.pixels);
+  const std::int64_t size = element_count(value_shape);
+  const std::int64_t length = row_length(value_shape, layout);
+  if (from.ref.buffer >= 0) pending_.push_back(from.ref.buffer);
+  const Ref ref = temporary(size);
   const kernels::Isa isa = program_.isa;
-  if (to == Layout::kChannelsLast) {
+  const Rows src = from;
+  if (layout == to || layouts_agree(value_shape)) {
+    add_step(node, "dense", 0, [=](const RunContext& run) {
+      kernels::copy_rows(run.in(src.ref), src.ld, run.ptr(ref), length, length, 0, length > 0 ? size / length : 0);
+    });
+  } else if (to == Layout::kChannelsLast) {
+    // A plain value has room between its rows only where it is a slice of another.
+    Rows dense = src;
+    if (src.ld != length) {
+      dense = {.ref = convert(node, v, src, Layout::kPlain), .ld = length};
+      pending_ = {dense.ref.buffer, ref.buffer};
+    }
     add_step(node, "nchw_to_nhwc", 0, [=](const RunContext& run) {
-      kernels::nchw_to_nhwc(isa, run.in(from), e.batch, e.channels, e.pixels, run.ptr(ref), e.channels);
+      kernels::nchw_to_nhwc(isa, run.in(dense.ref), e.batch, e.channels, e.pixels, run.ptr(ref), e.channels);
     });
   } else {
     add_step(node, "nhwc_to_nchw", 0, [=](const RunContext& run) {
-      kernels::nhwc_to_nchw(isa, run.in(from), e.channels, e.batch, e.channels, e.pixels, run.ptr(ref));
+      kernels::nhwc_to_nchw(isa, run.in(src.ref), src.ld, e.batch, e.channels, e.pixels, run.ptr(ref));
     });
   }
-  other_layout_[{v, to}] = ref;
+  copies_[{v, to}] = ref;
+  if (!is_constant) used_until(ref, last_reader_[index(v)]);
   // The step that asked comes next: keep its operands alive until then.
   pending_ = std::move(waiting);
   pending_values_ = std::move(waiting_values);
   return ref;
 }
 
-Ref PlanBuilder::write(const Node& node, ValueId v, Layout layout) {
-  Place& place = plan_->places[index(v)];
-  place.shape = shape(node, v);
-  place.layout = place.shape.size() < 3 ? Layout::kPlain : layout;
-  place.stored = true;
-  place.ref = temporary(element_count(place.shape));
-  pending_values_.push_back(v);
-  return place.ref;
+void PlanBuilder::used_until(const Ref& ref, NodeId node) {
+  if (ref.buffer < 0) return;
+  NodeId& last = last_use_[index(ref.buffer)];
+  last = std::max(last, node);
 }
 
-void PlanBuilder::alias(ValueId v, const Ref& source, Layout layout, Shape value_shape) {
-  plan_->places[index(v)] = {.ref = source, .layout = layout, .shape = std::move(value_shape), .stored = true};
+void PlanBuilder::settle(ValueId v, Place place) {
+  used_until(place.ref, last_reader_[index(v)]);
+  plan_->places[index(v)] = std::move(place);
   pending_values_.push_back(v);
+}
+
+// Where the Concat that reads `v` wants it: inside of its own output, which gets its memory now. That is possible where v's rows are parts
+// of the output's rows (the axis lies last), or where v is one run of the output's bytes (nothing lies before the axis).
+std::optional<Place> PlanBuilder::joined_place(ValueId v, Layout layout, Room room) {
+  const Join join = joins_[index(v)];
+  if (join.node == kNoNode) return std::nullopt;
+  const Node& concat = program_.model.graph.node(join.node);
+  const ValueId whole = concat.output(0);
+  const auto known_shape = [&](ValueId id) -> std::optional<Shape> {
+    const TensorType& type = inferred_.types[index(id)];
+    if (!type.has_rank) return std::nullopt;
+    Shape result;
+    for (const Dim& dim : type.dims) {
+      if (!dim.known()) return std::nullopt;
+      result.push_back(dim.size);
+    }
+    return result;
+  };
+  const auto shape_v = known_shape(v);
+  const auto shape_y = known_shape(whole);
+  if (!shape_v || !shape_y || shape_y->size() != shape_v->size()) return std::nullopt;
+  const auto rank = static_cast<std::int64_t>(shape_y->size());
+  std::int64_t axis = concat.get_int("axis", 1);
+  if (axis < 0) axis += rank;
+  if (axis < 0 || axis >= rank) return std::nullopt;
+  // A join of images is one of channels-last images; whether its other parts are, nobody knows yet.
+  if (rank >= 3 && layout == Layout::kPlain) return std::nullopt;
+  const auto at = static_cast<std::size_t>(physical_axis(axis, rank, layout));
+  const Shape lies = physical_shape(*shape_y, layout);
+  const bool is_run = std::all_of(lies.begin(), lies.begin() + static_cast<std::ptrdiff_t>(at), [](std::int64_t d) { return d == 1; });
+  const bool is_last = at + 1 == lies.size();
+  if (!is_run && (!is_last || room == Room::kNone)) return std::nullopt;
+  std::int64_t first = 0;  // along the axis
+  for (std::size_t i = 0; i < join.part; ++i) {
+    const auto before = known_shape(concat.input(i));
+    if (!before || before->size() != shape_y->size()) return std::nullopt;
+    first += (*before)[static_cast<std::size_t>(axis)];
+  }
+
+  Place& place = plan_->places[index(whole)];
+  if (!place.stored) {
+    if (auto outer = joined_place(whole, layout, Room::kBetweenRows)) {
+      place = std::move(*outer);
+    } else {
+      place = {.ref = temporary(element_count(*shape_y)),
+               .layout = layout,
+               .shape = *shape_y,
+               .ld = row_length(*shape_y, layout),
+               .stored = true};
+    }
+  }
+  if (place.layout != layout) return std::nullopt;
+  const bool dense = place.ld == row_length(*shape_y, layout);
+  if (!is_last && !dense) return std::nullopt;
+  std::int64_t step = 1;
+  for (std::size_t d = at + 1; d < lies.size(); ++d) step *= lies[d];
+  Place part{
+      .ref = place.ref, .layout = layout, .shape = *shape_v, .ld = is_last ? place.ld : row_length(*shape_v, layout), .stored = true};
+  part.ref.offset += first * step;
+  if (is_last && is_run && dense) part.ld = row_length(*shape_v, layout);
+  used_until(part.ref, last_reader_[index(whole)]);
+  return part;
+}
+
+Rows PlanBuilder::write_rows(const Node& node, ValueId v, Layout layout) {
+  const Shape value_shape = shape(node, v);
+  if (value_shape.size() < 3) layout = Layout::kPlain;
+  Place place = plan_->places[index(v)];
+  if (!place.stored) {
+    if (auto joined = joined_place(v, layout, Room::kBetweenRows))
+      place = std::move(*joined);
+    else
+      place = {.ref = temporary(element_count(value_shape)),
+               .layout = layout,
+               .shape = value_shape,
+               .ld = row_length(value_shape, layout),
+               .stored = true};
+  }
+  pending_.push_back(place.ref.buffer);
+  const Rows rows{.ref = place.ref, .ld = place.ld};
+  settle(v, std::move(place));
+  return rows;
+}
+
+Ref PlanBuilder::write(const Node& node, ValueId v, Layout layout) {
+  const Shape value_shape = shape(node, v);
+  if (value_shape.size() < 3) layout = Layout::kPlain;
+  const std::int64_t length = row_length(value_shape, layout);
+  if (auto joined = joined_place(v, layout, Room::kNone); joined && joined->ld == length) return write_rows(node, v, layout).ref;
+  const Ref ref = temporary(element_count(value_shape));
+  settle(v, {.ref = ref, .layout = layout, .shape = value_shape, .ld = length, .stored = true});
+  return ref;
+}
+
+Ref PlanBuilder::write_over(const Node& node, ValueId v, Layout layout, std::span<const ValueId> operands) {
+  const Shape value_shape = shape(node, v);
+  if (value_shape.size() < 3) layout = Layout::kPlain;
+  if (joins_[index(v)].node != kNoNode) return write(node, v, layout);
+  const std::int64_t length = row_length(value_shape, layout);
+  const std::int64_t size = element_count(value_shape);
+  const auto usable = [&](ValueId operand) {
+    if (program_.model.graph.is_constant(operand)) return false;
+    const Place& place = plan_->places[index(operand)];
+    if (!place.stored || place.ref.buffer < 0 || place.layout != layout || element_count(place.shape) != size ||
+        last_use_[index(place.ref.buffer)] > current_)
+      return false;
+    if (place.ld != row_length(place.shape, layout)) return false;
+    // Nothing else that this node reads may lie in the same memory.
+    return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId other) {
+      return other == kNoValue || other == operand || !plan_->places[index(other)].stored ||
+             plan_->places[index(other)].ref.buffer != place.ref.buffer;
+    });
+  };
+  for (const ValueId operand : operands) {
+    if (!usable(operand)) continue;
+    const Ref ref = plan_->places[index(operand)].ref;
+    pending_.push_back(ref.buffer);
+    settle(v, {.ref = ref, .layout = layout, .shape = value_shape, .ld = length, .stored = true});
+    return ref;
+  }
+  return write(node, v, layout);
+}
+
+void PlanBuilder::alias(ValueId v, const Ref& source, Layout layout, Shape value_shape, std::int64_t ld) {
+  const std::int64_t length = row_length(value_shape, layout);
+  settle(v, {.ref = source, .layout = layout, .shape = std::move(value_shape), .ld = ld == 0 ? length : ld, .stored = true});
+}
+
+bool PlanBuilder::lies_at(ValueId v, const Rows& rows, Layout layout) const {
+  if (program_.model.graph.is_constant(v)) return false;
+  const Place& place = plan_->places[index(v)];
+  if (!place.stored || place.layout != layout || !(place.ref == rows.ref)) return false;
+  const std::int64_t length = row_length(place.shape, layout);
+  return place.ld == rows.ld || (length > 0 && element_count(place.shape) <= length);
 }
 
 Ref PlanBuilder::temporary(std::int64_t bytes) {
   Ref ref;
   ref.buffer = static_cast<std::int32_t>(plan_->buffers.size());
   plan_->buffers.push_back({.bytes = bytes});
+  last_use_.push_back(kNoNode);
   pending_.push_back(ref.buffer);
   return ref;
 }
@@ -197,7 +376,7 @@ void PlanBuilder::lower_node(const Node& node) {
   const OpDef* op = find_op(node.domain, node.op_type);
   if (node.op_type == "Requantize" || (op != nullptr && op->rule == QuantRule::kUnaryTable)) return lower_table(*this, node);
   if (const LowerFn lowering = find_lowering(node.op_type)) return lowering(*this, node);
-  if (is_tied(node)) return lower_move(*this, node);
+  if (is_tied(node)) return lower_elements(*this, node) ? void() : lower_move(*this, node);
   fail(ErrorCode::kUnsupported, "node '{}' ({}): the integer runtime has no form of this operator", node.name, node.op_type);
 }
 

@@ -42,15 +42,28 @@ class PlanBuilder {
     return std::get_if<T>(&program_.prepared[static_cast<std::size_t>(current_)]);
   }
 
-  // --- operands of the step that is being written -------------------------------------------------------------------------------------------
-  // The layout that a stored value has now (constants: plain).
+  // --- operands of the step that is being written
+  // ------------------------------------------------------------------------------------------- The layout that a stored value has now
+  // (constants: plain).
   Layout layout_of(ValueId v) const;
-  // The stored value in a layout; a conversion step is put in front where needed. Values whose two layouts are the same bytes are not moved.
+  // The stored value in a layout, dense; a conversion step is put in front where needed. Values whose two layouts are the same bytes are
+  // not moved.
   Ref read(const Node& node, ValueId v, Layout layout);
-  // A new place for a value.
+  // The same for a step that can step over what lies between the rows.
+  Rows read_rows(const Node& node, ValueId v, Layout layout);
+  // A new place for a value, dense.
   Ref write(const Node& node, ValueId v, Layout layout);
-  // A value whose bytes are those of `source` (reshape): no step.
-  void alias(ValueId v, const Ref& source, Layout layout, Shape shape);
+  // The same for a step that can leave room between the rows: the value's final place, if it is joined with others (Concat).
+  Rows write_rows(const Node& node, ValueId v, Layout layout);
+  // As write(), over the memory of one of `operands` that nobody reads after this node, where there is one. For steps that write element i
+  // after they have read element i of each operand and before they read element i + 1. The operands have been read in this layout.
+  Ref write_over(const Node& node, ValueId v, Layout layout, std::span<const ValueId> operands);
+  // A value whose bytes are those of `source`, or some of them (reshape, slice): no step. ld as in Place; 0: dense.
+  void alias(ValueId v, const Ref& source, Layout layout, Shape shape, std::int64_t ld = 0);
+  // A Concat wants the value in its own output.
+  bool is_joined(ValueId v) const { return joins_[static_cast<std::size_t>(v)].node != kNoNode; }
+  // The rows lie there already: written by the steps before, into the place that their join has.
+  bool lies_at(ValueId v, const Rows& rows, Layout layout) const;
   // The step that is being written makes this tensor (floats, shapes).
   void produce(ValueId v) { pending_values_.push_back(v); }
   // Memory for this step alone.
@@ -76,9 +89,20 @@ class PlanBuilder {
   std::int64_t grain(std::int64_t n, double cost_ns) const;
 
  private:
+  // A Concat, and which of its inputs.
+  struct Join {
+    NodeId node = kNoNode;
+    std::size_t part = 0;
+  };
+
+  void find_uses();
   void lower_node(const Node& node);
   void lower_plain(const Node& node);
-  Ref convert(const Node& node, ValueId v, const Ref& from, Layout to);
+  Ref convert(const Node& node, ValueId v, const Rows& from, Layout to);
+  void settle(ValueId v, Place place);
+  void used_until(const Ref& ref, NodeId node);
+  enum class Room { kNone, kBetweenRows };
+  std::optional<Place> joined_place(ValueId v, Layout layout, Room room);
 
   const Program::Impl& program_;
   int threads_;
@@ -87,7 +111,10 @@ class PlanBuilder {
   NodeId current_ = kNoNode;
   std::vector<std::int32_t> pending_;  // buffers of the step that is being written
   std::vector<ValueId> pending_values_;
-  std::map<std::pair<ValueId, Layout>, Ref> other_layout_;
+  std::map<std::pair<ValueId, Layout>, Ref> copies_;  // dense copies of values that lie otherwise
+  std::vector<NodeId> last_reader_;                   // by ValueId; graph outputs: behind the last node
+  std::vector<NodeId> last_use_;                      // by buffer: the last reader of anything that lies there
+  std::vector<Join> joins_;                           // by ValueId
 };
 
 // One row an op that has an integer form: src/runtime/lowering_table.cc.
@@ -99,6 +126,8 @@ LowerFn find_lowering(std::string_view op_type);
 bool layouts_agree(const Shape& shape);
 // The shape as it lies in memory.
 Shape physical_shape(const Shape& shape, Layout layout);
+// The extent of the last physical axis: how far apart the rows of a dense value lie.
+std::int64_t row_length(const Shape& shape, Layout layout);
 // ONNX axis -> physical axis.
 std::int64_t physical_axis(std::int64_t axis, std::int64_t rank, Layout layout);
 // Batch, channels and pixels of a channels-last shape of rank >= 2.
@@ -108,20 +137,21 @@ struct Extents {
 Extents extents_of(const Shape& shape);
 
 // The lowering functions, by file.
-void lower_conv(PlanBuilder& plan, const Node& node);            // steps_conv.cc
+void lower_conv(PlanBuilder& plan, const Node& node);  // steps_conv.cc
 void lower_conv_transpose(PlanBuilder& plan, const Node& node);
-void lower_matmul(PlanBuilder& plan, const Node& node);          // steps_matmul.cc
-void lower_add(PlanBuilder& plan, const Node& node);             // steps_elementwise.cc
+void lower_matmul(PlanBuilder& plan, const Node& node);  // steps_matmul.cc
+void lower_add(PlanBuilder& plan, const Node& node);     // steps_elementwise.cc
 void lower_mul(PlanBuilder& plan, const Node& node);
 void lower_table(PlanBuilder& plan, const Node& node);
-void lower_max_pool(PlanBuilder& plan, const Node& node);        // steps_pool.cc
+void lower_max_pool(PlanBuilder& plan, const Node& node);  // steps_pool.cc
 void lower_average_pool(PlanBuilder& plan, const Node& node);
 void lower_reduce_mean(PlanBuilder& plan, const Node& node);
-void lower_concat(PlanBuilder& plan, const Node& node);          // steps_move.cc
+void lower_concat(PlanBuilder& plan, const Node& node);  // steps_move.cc
 void lower_reshape(PlanBuilder& plan, const Node& node);
 void lower_resize(PlanBuilder& plan, const Node& node);
-void lower_move(PlanBuilder& plan, const Node& node);            // any other tied op: the op itself, on the codes
-void lower_quantize(PlanBuilder& plan, const Node& node);        // steps_edge.cc
+void lower_move(PlanBuilder& plan, const Node& node);      // any other tied op: the op itself, on the codes
+bool lower_elements(PlanBuilder& plan, const Node& node);  // steps_elements.cc: tied ops as strided copies, or as views
+void lower_quantize(PlanBuilder& plan, const Node& node);  // steps_edge.cc
 void lower_dequantize(PlanBuilder& plan, const Node& node);
 
 }  // namespace nibble

@@ -23,9 +23,9 @@ Tensor export_stored(const Place& place, const std::uint8_t* stored, const Quant
   auto* dst = reinterpret_cast<std::uint8_t*>(out.mutable_bytes());
   if (place.layout == Layout::kChannelsLast) {
     const Extents e = extents_of(place.shape);
-    kernels::nhwc_to_nchw(isa, stored, e.channels, e.batch, e.channels, e.pixels, dst);
-  } else {
-    std::copy_n(stored, out.size(), dst);
+    kernels::nhwc_to_nchw(isa, stored, place.ld, e.batch, e.channels, e.pixels, dst);
+  } else if (const std::int64_t length = row_length(place.shape, place.layout); length > 0) {
+    kernels::copy_rows(stored, place.ld, dst, length, length, 0, out.size() / length);
   }
   if (params.type.is_signed) kernels::flip_sign(isa, dst, dst, out.size());
   return out;
@@ -83,8 +83,8 @@ struct Session::Impl {
       for (std::size_t d = 0; fits && type.has_rank && d < type.dims.size(); ++d)
         fits = !type.dims[d].known() || type.dims[d].size == inputs[i].shape()[d];
       if (!fits)
-        fail(ErrorCode::kInvalidData, "input '{}' is {}, but the model takes {}", value.name, to_string(make_type(inputs[i].type(), inputs[i].shape())),
-             to_string(type));
+        fail(ErrorCode::kInvalidData, "input '{}' is {}, but the model takes {}", value.name,
+             to_string(make_type(inputs[i].type(), inputs[i].shape())), to_string(type));
     }
   }
 
@@ -97,8 +97,10 @@ struct Session::Impl {
   void hand_out(const Step& step, const Plan& plan, const RunContext& context, const ValueCallback& observe) const {
     for (const ValueId v : step.produces) {
       const Place& place = plan.places[index(v)];
-      if (!place.stored) observe(v, tensors[index(v)]);
-      else observe(v, export_stored(place, context.in(place.ref), *program->model.params_of(v), program->isa));
+      if (!place.stored)
+        observe(v, tensors[index(v)]);
+      else
+        observe(v, export_stored(place, context.in(place.ref), *program->model.params_of(v), program->isa));
     }
   }
 
@@ -127,7 +129,8 @@ struct Session::Impl {
       step.run(context);
       if (profiling) {
         const std::chrono::duration<double, std::micro> took = std::chrono::steady_clock::now() - start;
-        profile.push_back({.node = step.node, .op_type = step.op_type, .kernel = step.kernel, .microseconds = took.count(), .macs = step.macs});
+        profile.push_back(
+            {.node = step.node, .op_type = step.op_type, .kernel = step.kernel, .microseconds = took.count(), .macs = step.macs});
       }
       if (observe) hand_out(step, plan, context, observe);
       for (const ValueId v : step.frees) tensors[index(v)] = Tensor();
@@ -148,6 +151,7 @@ std::vector<Tensor> Session::run(std::span<const Tensor> inputs, const ValueCall
 void Session::set_profiling(bool on) { impl_->profiling = on; }
 const std::vector<StepProfile>& Session::profile() const { return impl_->profile; }
 std::int64_t Session::arena_bytes() const { return impl_->last_arena_bytes; }
+std::int64_t Session::scratch_bytes() const { return impl_->scratch_size; }
 std::int64_t Session::weight_bytes() const { return impl_->program->weight_bytes; }
 
 }  // namespace nibble

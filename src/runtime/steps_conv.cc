@@ -124,10 +124,10 @@ void add_plain_conv_step(PlanBuilder& plan, const Node& node, const Shape& x, co
   });
 }
 
-kernels::ConvCall conv_call(const Window2d& w, const Shape& x, const Shape& y, const kernels::Requantize& requantize) {
+kernels::ConvCall conv_call(const Window2d& w, const Shape& x, const Rows& src, const Rows& dst, const kernels::Requantize& requantize) {
   kernels::ConvCall call;
-  call.ld_src = x[1];
-  call.ld_dst = y[1];
+  call.ld_src = src.ld;
+  call.ld_dst = dst.ld;
   call.batch = x[0];
   call.in_h = w.in_h;
   call.in_w = w.in_w;
@@ -145,19 +145,19 @@ void lower_conv(PlanBuilder& plan, const Node& node) {
   const Window window = conv_window(node, x, plan.model().graph.value(node.input(1)).constant->shape());
   if (plan.prepared<PreparedPlainConv>() != nullptr) return add_plain_conv_step(plan, node, x, y, window);
   const Window2d w = window_2d(window);
-  const Ref src = plan.read(node, node.input(0), Layout::kChannelsLast);
-  const Ref dst = plan.write(node, node.output(0), Layout::kChannelsLast);
+  const Rows src = plan.read_rows(node, node.input(0), Layout::kChannelsLast);
+  const Rows dst = plan.write_rows(node, node.output(0), Layout::kChannelsLast);
   if (const auto* depthwise = plan.prepared<PreparedDepthwise>()) {
     kernels::PackedDepthwise packed = depthwise->packed;
     packed.shape.pad_top = w.pad_top;
     packed.shape.pad_left = w.pad_left;
-    return add_depthwise_step(plan, node, conv_call(w, x, y, depthwise->requantize.view()), std::move(packed), src, dst);
+    return add_depthwise_step(plan, node, conv_call(w, x, src, dst, depthwise->requantize.view()), std::move(packed), src.ref, dst.ref);
   }
   const auto* conv = plan.prepared<PreparedConv>();
   kernels::PackedConv packed = conv->packed;
   packed.shape.pad_top = w.pad_top;
   packed.shape.pad_left = w.pad_left;
-  add_conv_step(plan, node, conv_call(w, x, y, conv->requantize.view()), std::move(packed), src, dst);
+  add_conv_step(plan, node, conv_call(w, x, src, dst, conv->requantize.view()), std::move(packed), src.ref, dst.ref);
 }
 
 void lower_conv_transpose(PlanBuilder& plan, const Node& node) {
@@ -179,11 +179,11 @@ void lower_conv_transpose(PlanBuilder& plan, const Node& node) {
   const std::int64_t first_w = reach_w - w.pad_left;
   const std::int64_t channels = x[1];
   const std::uint8_t zero = static_cast<std::uint8_t>(stored_grid(plan.params(node.input(0))).zero_point);
-  const Ref src = plan.read(node, node.input(0), Layout::kChannelsLast);
+  const Rows src = plan.read_rows(node, node.input(0), Layout::kChannelsLast);
   const Ref spread = plan.temporary(x[0] * spread_h * spread_w * channels);
   const std::int64_t batch = x[0];
   plan.add_step(node, "spread", 0, [=](const RunContext& run) {
-    const std::uint8_t* in = run.in(src);
+    const std::uint8_t* in = run.in(src.ref);
     std::uint8_t* out = run.ptr(spread);
     std::fill_n(out, batch * spread_h * spread_w * channels, zero);
     for (std::int64_t b = 0; b < batch; ++b) {
@@ -193,19 +193,19 @@ void lower_conv_transpose(PlanBuilder& plan, const Node& node) {
         for (std::int64_t j = 0; j < w.in_w; ++j) {
           const std::int64_t column = first_w + j * stride_w;
           if (column < 0 || column >= spread_w) continue;
-          std::copy_n(in + ((b * w.in_h + i) * w.in_w + j) * channels, channels,
-                      out + ((b * spread_h + row) * spread_w + column) * channels);
+          std::copy_n(in + ((b * w.in_h + i) * w.in_w + j) * src.ld, channels, out + ((b * spread_h + row) * spread_w + column) * channels);
         }
       }
     }
   });
   plan.keep(spread);
-  const Ref dst = plan.write(node, node.output(0), Layout::kChannelsLast);
+  const Rows from{.ref = spread, .ld = channels};
+  const Rows dst = plan.write_rows(node, node.output(0), Layout::kChannelsLast);
   Window2d over{.in_h = spread_h, .in_w = spread_w, .out_h = w.out_h, .out_w = w.out_w, .pad_top = 0, .pad_left = 0};
   if (const auto* depthwise = plan.prepared<PreparedDepthwise>())
-    return add_depthwise_step(plan, node, conv_call(over, x, y, depthwise->requantize.view()), depthwise->packed, spread, dst);
+    return add_depthwise_step(plan, node, conv_call(over, x, from, dst, depthwise->requantize.view()), depthwise->packed, spread, dst.ref);
   const auto* conv = plan.prepared<PreparedConv>();
-  add_conv_step(plan, node, conv_call(over, x, y, conv->requantize.view()), conv->packed, spread, dst);
+  add_conv_step(plan, node, conv_call(over, x, from, dst, conv->requantize.view()), conv->packed, spread, dst.ref);
 }
 
 }  // namespace nibble

@@ -61,12 +61,13 @@ void lower_quantize(PlanBuilder& plan, const Node& node) {
   const Shape shape = plan.shape(node, q);
   const Extents e = extents_of(shape);
   const bool last = shape.size() > 2 && wanted_channels_last(plan, q);
-  const Ref dst = plan.write(node, q, last ? Layout::kChannelsLast : Layout::kPlain);
+  const bool moved = last && !layouts_agree(shape);
+  const Rows dst = moved ? plan.write_rows(node, q, Layout::kChannelsLast)
+                         : Rows{.ref = plan.write(node, q, last ? Layout::kChannelsLast : Layout::kPlain), .ld = e.channels};
   const StoredGrid grid = stored_grid(plan.params(q));
   const kernels::Grid8 g{.scale = grid.scale, .zero_point = grid.zero_point, .qmin = grid.qmin, .qmax = grid.qmax};
   const kernels::Isa isa = plan.isa();
   const std::int64_t size = element_count(shape);
-  const bool moved = last && !layouts_agree(shape);
   const std::int64_t n = moved ? e.batch * e.pixels : size;
   const std::int64_t grain = plan.grain(n, moved ? static_cast<double>(e.channels) * 0.3 : 0.2);
   const Tensor* constant = plan.known(x);
@@ -80,9 +81,9 @@ void lower_quantize(PlanBuilder& plan, const Node& node) {
     const float* src = tensor.data<float>().data();
     run.pool->parallel_for(n, grain, [&](std::int64_t begin, std::int64_t end) {
       if (moved)
-        kernels::quantize_nchw_to_nhwc(isa, g, src, e.channels, e.pixels, run.ptr(dst), e.channels, begin, end);
+        kernels::quantize_nchw_to_nhwc(isa, g, src, e.channels, e.pixels, run.ptr(dst.ref), dst.ld, begin, end);
       else
-        kernels::quantize_linear(isa, g, src + begin, run.ptr(dst) + begin, end - begin);
+        kernels::quantize_linear(isa, g, src + begin, run.ptr(dst.ref) + begin, end - begin);
     });
   });
 }
@@ -101,23 +102,23 @@ void lower_dequantize(PlanBuilder& plan, const Node& node) {
   const Shape shape = plan.shape(node, x);
   const Extents e = extents_of(shape);
   const Layout layout = plan.layout_of(q);
-  const Ref src = plan.read(node, q, layout);
+  const bool moved = layout == Layout::kChannelsLast && !layouts_agree(shape);
+  const Rows src = moved ? plan.read_rows(node, q, layout) : Rows{.ref = plan.read(node, q, layout), .ld = 0};
   plan.produce(x);
   const StoredGrid grid = stored_grid(plan.params(q));
   const kernels::Isa isa = plan.isa();
-  const bool moved = layout == Layout::kChannelsLast && !layouts_agree(shape);
   const std::int64_t size = element_count(shape);
   const std::int64_t n = moved ? e.pixels : size;
   const std::int64_t grain = plan.grain(n, moved ? static_cast<double>(e.channels) * 0.3 : 0.1);
   plan.add_step(node, kernels::dequantize_kernel_name(isa), 0, [=](const RunContext& run) {
     Tensor out(DataType::kFloat32, shape);
     float* dst = out.mutable_data<float>().data();
-    const std::uint8_t* in = run.in(src);
+    const std::uint8_t* in = run.in(src.ref);
     if (moved) {
       for (std::int64_t image = 0; image < e.batch; ++image) {
         run.pool->parallel_for(n, grain, [&](std::int64_t begin, std::int64_t end) {
-          kernels::dequantize_nhwc_to_nchw(isa, grid.scale, grid.zero_point, in + image * e.pixels * e.channels, e.channels, e.channels,
-                                           e.pixels, dst + image * e.pixels * e.channels, begin, end);
+          kernels::dequantize_nhwc_to_nchw(isa, grid.scale, grid.zero_point, in + image * e.pixels * src.ld, src.ld, e.channels, e.pixels,
+                                           dst + image * e.pixels * e.channels, begin, end);
         });
       }
     } else {

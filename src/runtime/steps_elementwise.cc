@@ -1,6 +1,8 @@
 // Additions, multiplications and tables.
 #include <algorithm>
+#include <array>
 #include <optional>
+#include <span>
 
 #include "base/fail.h"
 #include "kernels/lut/lut.h"
@@ -21,8 +23,10 @@ struct BinaryLaw {
 };
 
 void run_rows(kernels::Isa isa, const BinaryLaw& law, const kernels::BinaryCall& call, std::int64_t begin, std::int64_t end) {
-  if (law.kind == Kind::kAdd) kernels::qadd(isa, law.adder, call, begin, end);
-  else kernels::qmul(isa, law.requantizer, law.za, law.zb, call, begin, end);
+  if (law.kind == Kind::kAdd)
+    kernels::qadd(isa, law.adder, call, begin, end);
+  else
+    kernels::qmul(isa, law.requantizer, law.za, law.zb, call, begin, end);
 }
 
 std::string kernel_name(kernels::Isa isa, const BinaryLaw& law) {
@@ -57,8 +61,10 @@ class BinaryLowering {
     const QuantParams& out = plan.params(node.output(0));
     call_.offset_dst = stored_grid(out).offset;
     call_.grid = output_grid(out, node);
-    if (kind == Kind::kAdd) law_.adder = node_adder(plan.model(), node);
-    else law_.requantizer = mul_requantizer(plan.model(), node);
+    if (kind == Kind::kAdd)
+      law_.adder = node_adder(plan.model(), node);
+    else
+      law_.requantizer = mul_requantizer(plan.model(), node);
     // A multiplication may exchange its operands to the bit; an addition's fused law may not (its roundings are not symmetric).
     if (kind == Kind::kMul && element_count(shape_a_) < element_count(shape_b_)) {
       std::swap(a_, b_);
@@ -82,15 +88,22 @@ class BinaryLowering {
   }
 
  private:
-  void add(kernels::BinaryCall call, const Ref& a, const Ref& b, const Ref& dst, std::int64_t rows) {
+  // Rows of channels (or of the last axis), each side with its own distance between them.
+  void add(kernels::BroadcastB broadcast, const Rows& a, const Rows& b, const Rows& dst, std::int64_t rows, std::int64_t columns) {
+    kernels::BinaryCall call = call_;
+    call.broadcast = broadcast;
+    call.columns = columns;
+    call.ld_a = a.ld;
+    call.ld_b = b.ld;
+    call.ld_dst = dst.ld;
     const kernels::Isa isa = plan_.isa();
     const BinaryLaw law = law_;
-    const std::int64_t grain = plan_.grain(rows, static_cast<double>(call.columns) / 8.0);
+    const std::int64_t grain = plan_.grain(rows, static_cast<double>(columns) / 8.0);
     plan_.add_step(node_, kernel_name(isa, law), 0, [=](const RunContext& run) {
       kernels::BinaryCall c = call;
-      c.a = run.in(a);
-      c.b = run.in(b);
-      c.dst = run.ptr(dst);
+      c.a = run.in(a.ref);
+      c.b = run.in(b.ref);
+      c.dst = run.ptr(dst.ref);
       run.pool->parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) { run_rows(isa, law, c, begin, end); });
     });
   }
@@ -99,20 +112,24 @@ class BinaryLowering {
   void same_shape() {
     const bool last = plan_.layout_of(a_) == Layout::kChannelsLast || plan_.layout_of(b_) == Layout::kChannelsLast;
     const Layout layout = last ? Layout::kChannelsLast : Layout::kPlain;
-    const Ref a = plan_.read(node_, a_, layout);
-    const Ref b = plan_.read(node_, b_, layout);
-    add_flat(a, b, layout, kernels::BroadcastB::kNone);
+    const Rows a = plan_.read_rows(node_, a_, layout);
+    const Rows b = plan_.read_rows(node_, b_, layout);
+    const std::int64_t length = row_length(shape_y_, layout);
+    if (a.ld == length && b.ld == length && !plan_.is_joined(node_.output(0)))
+      return add_flat(a.ref, b.ref, layout, kernels::BroadcastB::kNone, std::array{a_, b_});
+    const Rows dst = plan_.write_rows(node_, node_.output(0), layout);
+    add(kernels::BroadcastB::kNone, a, b, dst, length > 0 ? element_count(shape_y_) / length : 0, length);
   }
 
   void flat(kernels::BroadcastB broadcast) {
     const Layout layout = plan_.layout_of(a_);
     const Ref a = plan_.read(node_, a_, layout);
     const Ref b = plan_.read(node_, b_, Layout::kPlain);
-    add_flat(a, b, layout, broadcast);
+    add_flat(a, b, layout, broadcast, std::array{a_});
   }
 
-  void add_flat(const Ref& a, const Ref& b, Layout layout, kernels::BroadcastB broadcast) {
-    const Ref dst = plan_.write(node_, node_.output(0), layout);
+  void add_flat(const Ref& a, const Ref& b, Layout layout, kernels::BroadcastB broadcast, std::span<const ValueId> operands) {
+    const Ref dst = plan_.write_over(node_, node_.output(0), layout, operands);
     // Rows of 4096 elements, and one for what is left, so that the rows can be shared out.
     const std::int64_t size = element_count(shape_y_);
     constexpr std::int64_t kRow = 4096;
@@ -136,44 +153,45 @@ class BinaryLowering {
     });
   }
 
-  void per_channel() {
-    const Extents e = extents_of(shape_y_);
-    const Ref a = plan_.read(node_, a_, Layout::kChannelsLast);
+  // One value of b for each channel, or for each position of the last axis.
+  void per_channel() { per_row(Layout::kChannelsLast); }
+  void last_axis() { per_row(Layout::kPlain); }
+
+  void per_row(Layout layout) {
+    const Rows a = plan_.read_rows(node_, a_, layout);
     const Ref b = plan_.read(node_, b_, Layout::kPlain);
-    const Ref dst = plan_.write(node_, node_.output(0), Layout::kChannelsLast);
-    kernels::BinaryCall call = call_;
-    call.broadcast = kernels::BroadcastB::kChannel;
-    call.columns = call.ld_a = call.ld_dst = e.channels;
-    add(call, a, b, dst, e.batch * e.pixels);
+    const std::int64_t length = row_length(shape_y_, layout);
+    const Rows dst = write_rows(layout, a);
+    add(kernels::BroadcastB::kChannel, a, {.ref = b, .ld = 0}, dst, element_count(shape_y_) / std::max<std::int64_t>(1, length), length);
   }
 
-  void last_axis() {
-    const Ref a = plan_.read(node_, a_, Layout::kPlain);
-    const Ref b = plan_.read(node_, b_, Layout::kPlain);
-    const Ref dst = plan_.write(node_, node_.output(0), Layout::kPlain);
-    kernels::BinaryCall call = call_;
-    call.broadcast = kernels::BroadcastB::kChannel;
-    call.columns = call.ld_a = call.ld_dst = shape_y_.back();
-    add(call, a, b, dst, element_count(shape_y_) / std::max<std::int64_t>(1, shape_y_.back()));
+  // The output over the first operand where that dies here.
+  Rows write_rows(Layout layout, const Rows& a) {
+    const ValueId y = node_.output(0);
+    const std::int64_t length = row_length(shape_y_, layout);
+    if (a.ld != length || plan_.is_joined(y)) return plan_.write_rows(node_, y, layout);
+    return {.ref = plan_.write_over(node_, y, layout, std::array{a_}), .ld = length};
   }
 
   void per_image_channel() {
     const Extents e = extents_of(shape_y_);
-    const Ref a = plan_.read(node_, a_, Layout::kChannelsLast);
-    const Ref b = plan_.read(node_, b_, Layout::kChannelsLast);
-    const Ref dst = plan_.write(node_, node_.output(0), Layout::kChannelsLast);
+    const Rows a = plan_.read_rows(node_, a_, Layout::kChannelsLast);
+    const Rows b = plan_.read_rows(node_, b_, Layout::kChannelsLast);
+    const Rows dst = write_rows(Layout::kChannelsLast, a);
     kernels::BinaryCall call = call_;
     call.broadcast = kernels::BroadcastB::kChannel;
-    call.columns = call.ld_a = call.ld_dst = e.channels;
+    call.columns = e.channels;
+    call.ld_a = a.ld;
+    call.ld_dst = dst.ld;
     const kernels::Isa isa = plan_.isa();
     const BinaryLaw law = law_;
     const std::int64_t grain = plan_.grain(e.pixels, static_cast<double>(e.channels) / 8.0);
     plan_.add_step(node_, kernel_name(isa, law), 0, [=](const RunContext& run) {
       for (std::int64_t image = 0; image < e.batch; ++image) {
         kernels::BinaryCall c = call;
-        c.a = run.in(a) + image * e.pixels * e.channels;
-        c.b = run.in(b) + image * e.channels;
-        c.dst = run.ptr(dst) + image * e.pixels * e.channels;
+        c.a = run.in(a.ref) + image * e.pixels * a.ld;
+        c.b = run.in(b.ref) + image * b.ld;
+        c.dst = run.ptr(dst.ref) + image * e.pixels * dst.ld;
         run.pool->parallel_for(e.pixels, grain, [&](std::int64_t begin, std::int64_t end) { run_rows(isa, law, c, begin, end); });
       }
     });
@@ -185,7 +203,7 @@ class BinaryLowering {
     const Ref b = spread(b_, shape_b_);
     plan_.keep(a);
     plan_.keep(b);
-    add_flat(a, b, Layout::kPlain, kernels::BroadcastB::kNone);
+    add_flat(a, b, Layout::kPlain, kernels::BroadcastB::kNone, {});
   }
 
   Ref spread(ValueId v, const Shape& shape) {
@@ -232,16 +250,33 @@ void lower_mul(PlanBuilder& plan, const Node& node) { BinaryLowering(plan, node,
 
 void lower_table(PlanBuilder& plan, const Node& node) {
   const auto* prepared = plan.prepared<PreparedTable>();
-  const Layout layout = plan.layout_of(node.input(0));
-  const Ref src = plan.read(node, node.input(0), layout);
-  const Ref dst = plan.write(node, node.output(0), layout);
-  const std::int64_t size = element_count(plan.shape(node, node.output(0)));
-  const std::int64_t grain = plan.grain(size, 0.05);
+  const ValueId x = node.input(0);
+  const ValueId y = node.output(0);
+  const Layout layout = plan.layout_of(x);
+  const Shape shape = plan.shape(node, y);
+  const std::int64_t size = element_count(shape);
+  const std::int64_t length = row_length(shape, layout);
   const kernels::Isa isa = plan.isa();
   const std::uint8_t* table = prepared->table.data();
+  const Rows src = plan.read_rows(node, x, layout);
+  if (src.ld == length && !plan.is_joined(y)) {
+    const Ref dst = plan.write_over(node, y, layout, std::array{x});
+    const std::int64_t grain = plan.grain(size, 0.05);
+    plan.add_step(node, kernels::lut_kernel_name(isa), 0, [=](const RunContext& run) {
+      run.pool->parallel_for(size, grain, [&](std::int64_t begin, std::int64_t end) {
+        kernels::lut(isa, table, run.in(src.ref) + begin, run.ptr(dst) + begin, end - begin);
+      });
+    });
+    return;
+  }
+  const Rows dst = plan.write_rows(node, y, layout);
+  const std::int64_t rows = length > 0 ? size / length : 0;
+  const std::int64_t grain = plan.grain(rows, static_cast<double>(length) * 0.05 + 2.0);
   plan.add_step(node, kernels::lut_kernel_name(isa), 0, [=](const RunContext& run) {
-    run.pool->parallel_for(size, grain,
-                           [&](std::int64_t begin, std::int64_t end) { kernels::lut(isa, table, run.in(src) + begin, run.ptr(dst) + begin, end - begin); });
+    run.pool->parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r)
+        kernels::lut(isa, table, run.in(src.ref) + r * src.ld, run.ptr(dst.ref) + r * dst.ld, length);
+    });
   });
 }
 

@@ -10,16 +10,16 @@ namespace {
 
 void lower_packed(PlanBuilder& plan, const Node& node, const PreparedGemm& prepared) {
   const Shape x = plan.shape(node, node.input(0));
-  const Ref src = plan.read(node, node.input(0), Layout::kPlain);
-  const Ref dst = plan.write(node, node.output(0), Layout::kPlain);
+  const Rows src = plan.read_rows(node, node.input(0), Layout::kPlain);
+  const Rows dst = plan.write_rows(node, node.output(0), Layout::kPlain);
   const std::int64_t k = prepared.packed.k;
   const std::int64_t n = prepared.packed.n;
   if (x.empty() || x.back() != k)
     fail(ErrorCode::kInvalidModel, "node '{}' ({}): input {} does not fit a weight of {} rows", node.name, node.op_type, to_string(x), k);
   kernels::GemmCall call;
   call.rows = element_count(x) / std::max<std::int64_t>(k, 1);
-  call.ld_src = k;
-  call.ld_dst = n;
+  call.ld_src = src.ld;
+  call.ld_dst = dst.ld;
   call.requantize = prepared.requantize.view();
   const std::int64_t panels = kernels::gemm_panels(prepared.packed);
   const std::int64_t rows = call.rows;
@@ -30,8 +30,8 @@ void lower_packed(PlanBuilder& plan, const Node& node, const PreparedGemm& prepa
       by_panels ? plan.grain(panels, static_cast<double>(rows * k) / 5.0) : plan.grain(rows, static_cast<double>(n * k) / 300.0);
   plan.add_step(node, kernels::gemm_kernel_name(plan.isa(), rows, n), rows * n * k, [=](const RunContext& run) {
     kernels::GemmCall c = call;
-    c.src = run.in(src);
-    c.dst = run.ptr(dst);
+    c.src = run.in(src.ref);
+    c.dst = run.ptr(dst.ref);
     if (by_panels) {
       run.pool->parallel_for(panels, grain,
                              [&](std::int64_t begin, std::int64_t end) { kernels::qgemm_panels(*packed, c, 0, rows, begin, end); });

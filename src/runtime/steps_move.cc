@@ -21,6 +21,7 @@ std::int64_t product(const Shape& shape, std::size_t from, std::size_t to) {
 
 }  // namespace
 
+// What could be written into its place was (PlanBuilder::write_rows); the rest is copied.
 void lower_concat(PlanBuilder& plan, const Node& node) {
   const Shape y = plan.shape(node, node.output(0));
   const auto rank = static_cast<std::int64_t>(y.size());
@@ -30,28 +31,37 @@ void lower_concat(PlanBuilder& plan, const Node& node) {
   for (const ValueId v : node.inputs) {
     if (plan.layout_of(v) == Layout::kChannelsLast) layout = Layout::kChannelsLast;
   }
+  const auto at = static_cast<std::size_t>(physical_axis(axis, rank, layout));
+  const Rows dst = plan.write_rows(node, node.output(0), layout);
+  const Shape whole = physical_shape(y, layout);
+  const bool is_last = at + 1 == whole.size();
+  // Joined along the last axis, rows of the output take rows of the parts; else whatever lies behind the axis is one run.
+  const std::int64_t rows = product(whole, 0, at);
+  const std::int64_t row_bytes = is_last ? dst.ld : product(whole, at, whole.size());
   struct Part {
     Ref src;
-    std::int64_t bytes = 0;  // of one row
+    std::int64_t ld = 0, bytes = 0, offset = 0;
   };
   std::vector<Part> parts;
+  std::int64_t offset = 0;
   for (const ValueId v : node.inputs) {
-    const Shape lies = physical_shape(plan.shape(node, v), layout);
-    parts.push_back({plan.read(node, v, layout), product(lies, index(static_cast<std::int32_t>(physical_axis(axis, rank, layout))), lies.size())});
+    const Shape part = physical_shape(plan.shape(node, v), layout);
+    const std::int64_t bytes = product(part, at, part.size());
+    Rows there = dst;
+    there.ref.offset += offset;
+    if (!is_last) there.ld = part.back();
+    if (bytes > 0 && !plan.lies_at(v, there, layout)) {
+      const Rows src = is_last ? plan.read_rows(node, v, layout) : Rows{.ref = plan.read(node, v, layout), .ld = bytes};
+      parts.push_back({.src = src.ref, .ld = src.ld, .bytes = bytes, .offset = offset});
+    }
+    offset += bytes;
   }
-  const Ref dst = plan.write(node, node.output(0), layout);
-  const Shape lies = physical_shape(y, layout);
-  const auto at = static_cast<std::size_t>(physical_axis(axis, rank, layout));
-  const std::int64_t rows = product(lies, 0, at);
-  const std::int64_t row_bytes = product(lies, at, lies.size());
+  if (parts.empty()) return;
   const std::int64_t grain = plan.grain(rows, static_cast<double>(row_bytes) / 16.0);
   plan.add_step(node, "concat", 0, [=](const RunContext& run) {
     run.pool->parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
-      std::int64_t offset = 0;
-      for (const Part& part : parts) {
-        kernels::copy_rows(run.in(part.src), part.bytes, run.ptr(dst) + offset, row_bytes, part.bytes, begin, end);
-        offset += part.bytes;
-      }
+      for (const Part& part : parts)
+        kernels::copy_rows(run.in(part.src), part.ld, run.ptr(dst.ref) + part.offset, row_bytes, part.bytes, begin, end);
     });
   });
 }
@@ -59,9 +69,11 @@ void lower_concat(PlanBuilder& plan, const Node& node) {
 void lower_reshape(PlanBuilder& plan, const Node& node) {
   const Shape y = plan.shape(node, node.output(0));
   const Layout layout = plan.layout_of(node.input(0));
-  const bool unchanged = plan.shape(node, node.input(0)) == y;
-  const Ref src = plan.read(node, node.input(0), unchanged ? layout : Layout::kPlain);
-  plan.alias(node.output(0), src, unchanged ? layout : Layout::kPlain, y);
+  if (plan.shape(node, node.input(0)) == y) {
+    const Rows src = plan.read_rows(node, node.input(0), layout);
+    return plan.alias(node.output(0), src.ref, layout, y, src.ld);
+  }
+  plan.alias(node.output(0), plan.read(node, node.input(0), Layout::kPlain), Layout::kPlain, y);
 }
 
 namespace {
@@ -115,7 +127,7 @@ bool lower_nearest(PlanBuilder& plan, const Node& node) {
   const auto columns = plan.own(axis_indices(3));
   if (static_cast<std::int64_t>(rows->size()) != y[2] || static_cast<std::int64_t>(columns->size()) != y[3]) return false;
   kernels::ResizeCall call;
-  call.ld_src = call.ld_dst = call.channels = x[1];
+  call.channels = x[1];
   call.batch = x[0];
   call.in_h = x[2];
   call.in_w = x[3];
@@ -123,14 +135,16 @@ bool lower_nearest(PlanBuilder& plan, const Node& node) {
   call.out_w = y[3];
   call.index_h = rows->data();
   call.index_w = columns->data();
-  const Ref src = plan.read(node, node.input(0), Layout::kChannelsLast);
-  const Ref dst = plan.write(node, node.output(0), Layout::kChannelsLast);
+  const Rows src = plan.read_rows(node, node.input(0), Layout::kChannelsLast);
+  const Rows dst = plan.write_rows(node, node.output(0), Layout::kChannelsLast);
+  call.ld_src = src.ld;
+  call.ld_dst = dst.ld;
   const std::int64_t total = call.batch * call.out_h;
   const std::int64_t grain = plan.grain(total, static_cast<double>(call.out_w * call.channels) / 16.0);
   plan.add_step(node, "resize_nearest", 0, [=](const RunContext& run) {
     kernels::ResizeCall c = call;
-    c.src = run.in(src);
-    c.dst = run.ptr(dst);
+    c.src = run.in(src.ref);
+    c.dst = run.ptr(dst.ref);
     run.pool->parallel_for(total, grain, [&](std::int64_t begin, std::int64_t end) { kernels::resize_nearest_nhwc(c, begin, end); });
   });
   return true;
@@ -174,7 +188,10 @@ void lower_move(PlanBuilder& plan, const Node& node) {
       copy.attributes.insert_or_assign("value", static_cast<float>(code));
     } else {
       if (operands.size() < 3) operands.resize(3);
-      operands[2] = {.value = kNoValue, .ref = {}, .shape = {}, .tensor = std::make_shared<const Tensor>(Tensor::scalar(static_cast<std::uint8_t>(code))),
+      operands[2] = {.value = kNoValue,
+                     .ref = {},
+                     .shape = {},
+                     .tensor = std::make_shared<const Tensor>(Tensor::scalar(static_cast<std::uint8_t>(code))),
                      .stored = false};
     }
   }

@@ -157,16 +157,18 @@ void lower_max_pool(PlanBuilder& plan, const Node& node) {
       return static_cast<std::uint8_t>(std::clamp<std::int64_t>(seen.best, grid.qmin, grid.qmax));
     });
   }
-  const kernels::PoolCall call = pool_call(x, w);
-  const Ref src = plan.read(node, node.input(0), Layout::kChannelsLast);
-  const Ref dst = plan.write(node, node.output(0), Layout::kChannelsLast);
+  kernels::PoolCall call = pool_call(x, w);
+  const Rows src = plan.read_rows(node, node.input(0), Layout::kChannelsLast);
+  const Rows dst = plan.write_rows(node, node.output(0), Layout::kChannelsLast);
+  call.ld_src = src.ld;
+  call.ld_dst = dst.ld;
   const kernels::Isa isa = plan.isa();
   const std::int64_t rows = call.batch * call.out_h;
   const std::int64_t grain = plan.grain(rows, static_cast<double>(call.out_w * call.kernel_h * call.kernel_w * call.channels) / 32.0);
   plan.add_step(node, kernels::max_pool_kernel_name(isa), 0, [=](const RunContext& run) {
     kernels::PoolCall c = call;
-    c.src = run.in(src);
-    c.dst = run.ptr(dst);
+    c.src = run.in(src.ref);
+    c.dst = run.ptr(dst.ref);
     run.pool->parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end) {
       kernels::qpool_max(isa, c, static_cast<std::int32_t>(grid.qmin), static_cast<std::int32_t>(grid.qmax), begin, end);
     });
@@ -186,10 +188,12 @@ void lower_average_pool(PlanBuilder& plan, const Node& node) {
       return (*table)(seen.sum - zero_point * seen.inside, count - 1);
     });
   }
-  const kernels::PoolCall call = pool_call(x, w);
-  const Ref src = plan.read(node, node.input(0), Layout::kChannelsLast);
-  const Ref dst = plan.write(node, node.output(0), Layout::kChannelsLast);
-  add_average_step(plan, node, call, include ? kernels::PadCount::kInclude : kernels::PadCount::kExclude, src, dst);
+  kernels::PoolCall call = pool_call(x, w);
+  const Rows src = plan.read_rows(node, node.input(0), Layout::kChannelsLast);
+  const Rows dst = plan.write_rows(node, node.output(0), Layout::kChannelsLast);
+  call.ld_src = src.ld;
+  call.ld_dst = dst.ld;
+  add_average_step(plan, node, call, include ? kernels::PadCount::kInclude : kernels::PadCount::kExclude, src.ref, dst.ref);
 }
 
 namespace {
@@ -272,6 +276,13 @@ void lower_reduce_mean(PlanBuilder& plan, const Node& node) {
   }
   call.kernel_w = call.in_w;
   call.ld_src = call.ld_dst = call.channels;
+  // Where whole rows of channels are averaged, they may lie apart.
+  if (spatial && rank > 2) {
+    const Rows rows = plan.read_rows(node, node.input(0), layout);
+    call.ld_src = rows.ld;
+    const Ref dst = plan.write(node, node.output(0), Layout::kPlain);
+    return add_average_step(plan, node, call, kernels::PadCount::kExclude, rows.ref, dst);
+  }
   const Ref src = plan.read(node, node.input(0), layout);
   // One pixel is left, if the axes are kept: both layouts of it are the same.
   const Ref dst = plan.write(node, node.output(0), Layout::kPlain);

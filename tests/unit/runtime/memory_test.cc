@@ -1,0 +1,119 @@
+// Where values lie: joined without copies, in place, as views; and how much memory that takes.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+#include "nibble/onnx.h"
+#include "support/quantized.h"
+#include "unit/runtime/agreement.h"
+
+namespace nibble {
+namespace {
+
+QuantizedGraph model_of(const std::string& text, unsigned seed = 1) {
+  return test::quantize_on_random(parse_graph_text("graph memory\nopset ai.onnx 13\n" + text), QuantScheme{}, seed);
+}
+
+// How many steps of the plan have this kernel; the model agrees with its simulation, and again without an observer.
+std::int64_t steps_with(const QuantizedGraph& model, const std::string& kernel, std::int64_t* arena_bytes = nullptr) {
+  const auto inputs = test::random_inputs(model.graph, 3, -1.0F, 1.0F, 2);
+  test::expect_agreement(model, inputs, 2);
+  const Program program = lower(QuantizedGraph(model));
+  Session session(program);
+  const auto expected = simulate(model, inputs);
+  const auto outputs = session.run(inputs);
+  for (std::size_t i = 0; i < outputs.size(); ++i) EXPECT_TRUE(bit_equal(outputs[i], expected[i])) << "output " << i;
+  if (arena_bytes != nullptr) *arena_bytes = session.arena_bytes();
+  const std::string plan = program.dump();
+  std::int64_t count = 0;
+  for (std::size_t at = plan.find(" " + kernel); at != std::string::npos; at = plan.find(" " + kernel, at + 1)) ++count;
+  return count;
+}
+
+constexpr const char* kWeights =
+    "const w float32[4,3,1,1] = {1, 0.5, -0.5, 0.25, 1, 0.5, 0.75, -1, 1, 0.5, -0.25, 1}\n"
+    "const k float32[4,1,3,3] = {1, 0.5, -0.5, 0.25, 1, 0.5, 0.75, -1, 1, 1, 0.5, -0.5, 0.25, 1, 0.5, 0.75, -1, 1, 1, 0.5, -0.5, 0.25, 1, "
+    "0.5, 0.75, "
+    "-1, 1, 1, 0.5, -0.5, 0.25, 1, 0.5, 0.75, -1, 1}\n"
+    "const w4 float32[2,4,1,1] = {1, 0.5, -0.5, 0.25, 1, 0.5, 0.75, -1}\n"
+    "const w10 float32[2,10,1,1] = {1, 0.5, -0.5, 0.25, 1, 0.5, 0.75, -1, 1, 0.5, -0.5, 0.25, 1, 0.5, 0.75, 1, 0.5, -0.5, 0.25, 1}\n";
+
+TEST(Memory, PartsOfAJoinAreWrittenIntoIt) {
+  const QuantizedGraph model =
+      model_of(std::string("input x float32[N,3,6,5]\n") + kWeights +
+               "a = Conv(x, w)\nb = Conv(a, k) [group=4, pads=[1, 1, 1, 1]]\nc = MaxPool(a) [kernel_shape=[3, 3], pads=[1, 1, 1, 1]]\n"
+               "y = Concat(a, b, c) [axis=1]\nz = AveragePool(y) [kernel_shape=[2, 2]]\noutput z\n");
+  EXPECT_EQ(steps_with(model, "concat"), 0);
+}
+
+TEST(Memory, JoinsInsideOfJoins) {
+  const QuantizedGraph model =
+      model_of(std::string("input x float32[N,3,6,5]\n") + kWeights +
+               "a = Conv(x, w)\nb = Conv(a, w4)\nc = Concat(a, b) [axis=1]\nd = Conv(a, k) [group=4, pads=[1, 1, 1, 1]]\n"
+               "y = Concat(c, d) [axis=1]\nz = Conv(y, w10)\noutput z\n");
+  EXPECT_EQ(steps_with(model, "concat"), 0);
+}
+
+TEST(Memory, WhatCannotBeWrittenInPlaceIsCopied) {
+  // Twice the same value, and one that is in another join already.
+  const QuantizedGraph model = model_of(std::string("input x float32[N,3,6,5]\n") + kWeights +
+                                        "a = Conv(x, w)\nb = Conv(a, w4)\ny = Concat(a, a, b) [axis=1]\nu = Concat(b, a, a) [axis=1]\n"
+                                        "v = Conv(y, w10)\nz = Conv(u, w10)\noutput v\noutput z\n");
+  EXPECT_EQ(steps_with(model, "concat"), 2);
+}
+
+TEST(Memory, ChannelsOfAValueAreViews) {
+  const QuantizedGraph model = model_of(std::string("input x float32[N,3,6,5]\n") + kWeights +
+                                        "const parts int64[2] = {1, 3}\n"
+                                        "a = Conv(x, w)\nb, c = Split(a, parts) [axis=1]\nd = Conv(c, w)\ne = Relu(b)\nf = Tanh(c)\n"
+                                        "output d\noutput e\noutput f\n");
+  EXPECT_EQ(steps_with(model, "copy:Split"), 0);
+}
+
+TEST(Memory, TransposesThatOnlyRenameAxesCostNothing) {
+  const QuantizedGraph model =
+      model_of(std::string("input x float32[N,3,6,5]\n") + kWeights +
+               "a = Conv(x, w)\nb = Transpose(a) [perm=[0, 2, 3, 1]]\nc = Tanh(b)\nd = Transpose(c) [perm=[0, 3, 1, 2]]\n"
+               "e = Conv(d, w4)\noutput e\n");
+  EXPECT_EQ(steps_with(model, "copy:Transpose"), 0);
+}
+
+TEST(Memory, SlicesAndPadsOfImages) {
+  const QuantizedGraph model = model_of(
+      std::string("input x float32[N,3,6,5]\n") + kWeights +
+      "const s int64[2] = {5, -1}\nconst e int64[2] = {0, -6}\nconst axes int64[2] = {2, 3}\nconst steps int64[2] = {-2, -2}\n"
+      "const pads int64[8] = {0, 1, 0, 2, 0, 0, 1, -1}\n"
+      "a = Conv(x, w)\nb = Slice(a, s, e, axes, steps)\nc = Pad(b, pads)\nd = Transpose(a) [perm=[0, 1, 3, 2]]\nf = SpaceToDepth(b) "
+      "[blocksize=1]\n"
+      "output c\noutput d\n");
+  EXPECT_EQ(steps_with(model, "move:"), 0);
+}
+
+TEST(Memory, SumsLieOverWhatTheyReadLast) {
+  // 4 KiB an image of 4 channels: two of them at once are enough, where each sum would need a third.
+  const QuantizedGraph model = model_of(std::string("input x float32[N,3,32,32]\n") + kWeights +
+                                        "a = Conv(x, w)\nb = Tanh(a)\nc = Add(b, a)\nd = Sigmoid(c)\ne = Mul(c, d)\noutput e\n");
+  std::int64_t arena = 0;
+  steps_with(model, "none", &arena);
+  const std::int64_t image = std::int64_t{2} * 4 * 32 * 32;
+  EXPECT_LE(arena, 2 * image);
+}
+
+// The goal: within 1.3 times the two largest values that are alive at once. The rest of a session is scratch memory of the kernels.
+TEST(Memory, MobileNetV2) {
+  const char* folder = std::getenv("NIBBLE_ASSETS");
+  const auto path =
+      std::filesystem::path(folder != nullptr ? folder : NIBBLE_SOURCE_DIR "/../shared/assets") / "models/mobilenet_v2_1.0_224.onnx";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not here: set NIBBLE_ASSETS";
+  const QuantizedGraph model = test::quantize_on_random(import_onnx(path.string()), QuantScheme{}, 1, 0.0F, 1.0F);
+  Session session(lower(QuantizedGraph(model)));
+  session.run(test::random_inputs(model.graph, 7, 0.0F, 1.0F));
+  constexpr std::int64_t kTwoLargestAtOnce = 112 * 112 * 96 + 56 * 56 * 96;  // the second block's expansion, and its depthwise result
+  EXPECT_LE(session.arena_bytes() + session.scratch_bytes(), kTwoLargestAtOnce * 13 / 10);
+}
+
+}  // namespace
+}  // namespace nibble
