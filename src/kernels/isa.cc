@@ -8,19 +8,47 @@
 
 #if defined(NIBBLE_KERNELS_X86)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace nibble::kernels {
 namespace {
 
-constexpr std::array kAll = {Isa::kReference, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni};
+constexpr std::array kAll = {Isa::kReference, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmx};
 
 struct Features {
   bool avx2 = false;
   bool avxvnni = false;
   bool avx512vnni = false;
   bool vbmi = false;
+  bool amx = false;
 };
+
+#if defined(NIBBLE_KERNELS_X86)
+// The processor has tiles of bytes, the operating system saves them, and lets this process use them: Linux wants to be asked, once for all
+// threads, since tiles make the state that it keeps for a thread 8 KB larger.
+bool detect_amx() {
+#if defined(__linux__)
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  constexpr unsigned kTileAndInt8 = 3U << 24;
+  if ((edx & kTileAndInt8) != kTileAndInt8) return false;
+  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || (ecx & bit_OSXSAVE) == 0) return false;
+  unsigned low = 0, high = 0;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  constexpr unsigned kTileState = 3U << 17;
+  if ((low & kTileState) != kTileState) return false;
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM of asm/prctl.h, Linux 5.16
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 Features detect() {
   Features f;
@@ -34,6 +62,7 @@ Features detect() {
                  __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
                  __builtin_cpu_supports("avx512vnni") != 0;
   f.vbmi = f.avx512vnni && __builtin_cpu_supports("avx512vbmi") != 0;
+  f.amx = f.avx512vnni && detect_amx();
 #endif
   return f;
 }
@@ -55,8 +84,10 @@ constexpr Isa reference = Isa::kReference;
 constexpr Isa avx2 = Isa::kAvx2;
 constexpr Isa avxvnni = Isa::kAvxVnni;
 constexpr Isa avx512vnni = Isa::kAvx512Vnni;
+constexpr Isa amx = Isa::kAmx;
 #define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) ListRow{#family, #types, mr, nr, kr, isa},
 #define NIBBLE_REFERENCE NIBBLE_KERNEL
+#define NIBBLE_BLOCKS NIBBLE_KERNEL
 constexpr ListRow kList[] = {
 #include "kernels/dynamic/kernels.inc"
 #include "kernels/lut/kernels.inc"
@@ -68,6 +99,7 @@ constexpr ListRow kList[] = {
 };
 #undef NIBBLE_KERNEL
 #undef NIBBLE_REFERENCE
+#undef NIBBLE_BLOCKS
 
 }  // namespace
 
@@ -77,6 +109,7 @@ std::string_view to_string(Isa isa) {
     case Isa::kAvx2: return "avx2";
     case Isa::kAvxVnni: return "avxvnni";
     case Isa::kAvx512Vnni: return "avx512vnni";
+    case Isa::kAmx: return "amx";
   }
   return "";
 }
@@ -87,6 +120,7 @@ bool isa_available(Isa isa) {
     case Isa::kAvx2: return features().avx2;
     case Isa::kAvxVnni: return features().avxvnni;
     case Isa::kAvx512Vnni: return features().avx512vnni;
+    case Isa::kAmx: return features().amx;
   }
   return false;
 }

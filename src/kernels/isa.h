@@ -1,6 +1,7 @@
 // Which instruction set the kernels use.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,9 +10,14 @@ namespace nibble::kernels {
 
 // From the plain loops that are law to the widest; each later one is preferred where the processor has it.
 //   kAvx512Vnni asks for F, BW, DQ, VL and VNNI; kernels that use VBMI as well fall back by themselves where it is missing.
-enum class Isa { kReference, kAvx2, kAvxVnni, kAvx512Vnni };
+//   kAmx adds tile registers (AMX-TILE, AMX-INT8), for which the operating system is asked once. They serve matrix products alone: all other
+//   kernels are those of vector_isa().
+enum class Isa { kReference, kAvx2, kAvxVnni, kAvx512Vnni, kAmx };
+inline constexpr std::size_t kIsaCount = 5;
 
-std::string_view to_string(Isa isa);  // "reference", "avx2", "avxvnni", "avx512vnni"
+std::string_view to_string(Isa isa);  // "reference", "avx2", "avxvnni", "avx512vnni", "amx"
+// The one whose vector instructions `isa` uses: itself, or what kAmx builds on.
+constexpr Isa vector_isa(Isa isa) { return isa == Isa::kAmx ? Isa::kAvx512Vnni : isa; }
 // Built for this target, and the processor and the operating system have it.
 bool isa_available(Isa isa);
 std::vector<Isa> available_isas();  // from the reference up

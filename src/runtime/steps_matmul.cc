@@ -28,7 +28,7 @@ void lower_packed(PlanBuilder& plan, const Node& node, const PreparedGemm& prepa
   const bool by_panels = rows < 8 * plan.threads() && panels > rows;
   const std::int64_t grain =
       by_panels ? plan.grain(panels, static_cast<double>(rows * k) / 5.0) : plan.grain(rows, static_cast<double>(n * k) / 300.0);
-  plan.add_step(node, kernels::gemm_kernel_name(plan.isa(), rows, n), rows * n * k, [=](const RunContext& run) {
+  plan.add_step(node, kernels::gemm_kernel_name(plan.isa(), rows, n, k), rows * n * k, [=](const RunContext& run) {
     kernels::GemmCall c = call;
     c.src = run.in(src.ref);
     c.dst = run.ptr(dst.ref);
@@ -95,7 +95,7 @@ void lower_dynamic(PlanBuilder& plan, const Node& node) {
   const auto count = static_cast<std::int64_t>(products.size());
   const auto shared = plan.own(std::move(products));
   const kernels::Isa isa = plan.isa();
-  plan.add_step(node, kernels::gemm_kernel_name(isa, m, n) + "+pack", count * m * n * k, [=](const RunContext& run) {
+  plan.add_step(node, kernels::gemm_kernel_name(isa, m, n, k) + "+pack", count * m * n * k, [=](const RunContext& run) {
     run.pool->parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
       const std::int32_t zero_point = grid_b.zero_point - 128;
       for (std::int64_t i = begin; i < end; ++i) {

@@ -20,7 +20,7 @@ void transpose_plain(const std::uint8_t* src, std::int64_t ld_src, std::uint8_t*
 void transpose_u8([[maybe_unused]] Isa isa, const std::uint8_t* src, std::int64_t ld_src, std::uint8_t* dst, std::int64_t ld_dst,
                   std::int64_t rows, std::int64_t columns) {
 #if defined(NIBBLE_KERNELS_X86)
-  if (isa == Isa::kAvx512Vnni && has_vbmi() && rows == 3 && ld_dst == 3) {
+  if (isa >= Isa::kAvx512Vnni && has_vbmi() && rows == 3 && ld_dst == 3) {
     std::int64_t c = 0;
     for (; c + 64 <= columns; c += 64) interleave_3x64_avx512vbmi(src + c, ld_src, dst + c * 3);
     return transpose_plain(src + c, ld_src, dst + c * 3, 3, 3, columns - c);

@@ -9,6 +9,7 @@ namespace nibble::kernels {
 std::int64_t peak_avx2(std::int64_t rounds);
 std::int64_t peak_avxvnni(std::int64_t rounds);
 std::int64_t peak_avx512vnni(std::int64_t rounds);
+std::int64_t peak_amx(std::int64_t rounds);
 
 // Whole blocks of 512 bytes.
 std::uint64_t read_avx2(const void* memory, std::int64_t bytes);

@@ -43,6 +43,7 @@ std::int64_t run_peak_loop(Isa isa, std::int64_t rounds) {
     case Isa::kAvx2: return peak_avx2(rounds);
     case Isa::kAvxVnni: return peak_avxvnni(rounds);
     case Isa::kAvx512Vnni: return peak_avx512vnni(rounds);
+    case Isa::kAmx: return peak_amx(rounds);
   }
 #else
   static_cast<void>(isa), static_cast<void>(rounds);

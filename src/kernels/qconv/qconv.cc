@@ -221,7 +221,7 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
 }
 
 std::string conv_kernel_name(const PackedConv& conv, std::int64_t pixels) {
-  return gemm_kernel_name(conv.isa, pixels, conv.shape.out_channels / conv.shape.groups);
+  return gemm_kernel_name(conv.isa, pixels, conv.shape.out_channels / conv.shape.groups, conv.groups.front().k);
 }
 
 }  // namespace nibble::kernels

@@ -16,7 +16,8 @@ std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to 
 
 }  // namespace
 
-PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& w, Isa isa) {
+PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& w, Isa best) {
+  const Isa isa = vector_isa(best);
   PackedDepthwise conv{
       .isa = isa, .shape = shape, .row_groups = (shape.kernel_h + 3) / 4, .blocks = {}, .src_zero_point = w.src_zero_point, .memory = {}};
   const std::int64_t channels = shape.in_channels;

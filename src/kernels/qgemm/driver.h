@@ -25,6 +25,12 @@ inline Requantize from_channel(Requantize r, std::int64_t channel) {
 // Fills the entries after the last row.
 void repeat_last(const std::uint8_t** rows, std::int64_t count);
 
+// Whether tile registers are the faster way to a product of these sizes.
+bool amx_pays(std::int64_t rows, std::int64_t n, std::int64_t k);
+// qgemm_panels() on tile registers.
+void qgemm_amx(const PackedGemm& weights, const GemmCall& call, std::int64_t row_begin, std::int64_t row_end, std::int64_t panel_begin,
+               std::int64_t panel_end);
+
 // The plain loops that are law.
 void qgemm_reference(const PackedGemm& weights, const GemmCall& call, std::int64_t row_begin, std::int64_t row_end,
                      std::int64_t column_begin, std::int64_t column_end);

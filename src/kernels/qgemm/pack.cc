@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/aligned_buffer.h"
+#include "kernels/qgemm/amx.h"
 #include "kernels/qgemm/driver.h"
 #include "kernels/qgemm/qgemm.h"
 #include "kernels/qgemm/tile.h"
@@ -13,10 +14,12 @@ namespace {
 
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
+// Tiles are loaded whole.
+std::int64_t padded_k(std::int64_t k, Isa isa) { return round_up(k, isa == Isa::kAmx ? kAmxStep : 4); }
+
 std::int64_t wei_bytes(std::int64_t n, std::int64_t k, Isa isa) {
   if (isa == Isa::kReference) return round_up(n * k, 64);
-  const std::int64_t element = isa == Isa::kAvx2 ? 2 : 1;
-  return round_up(n, kPanel) * round_up(k, 4) * element;
+  return round_up(n, kPanel) * padded_k(k, isa) * (isa == Isa::kAvx2 ? 2 : 1);
 }
 
 }  // namespace
@@ -65,8 +68,7 @@ PackedGemm pack_gemm_into(const GemmWeights& w, Isa isa, std::span<std::byte> me
       }
   } else {
     const bool wide = isa == Isa::kAvx2;
-    const std::int64_t k4 = round_up(k, 4);
-    packed.panel_bytes = k4 * kPanel * (wide ? 2 : 1);
+    packed.panel_bytes = padded_k(k, isa) * kPanel * (wide ? 2 : 1);
     for (std::int64_t panel = 0; panel * kPanel < n; ++panel) {
       const std::int64_t columns = std::min(kPanel, n - panel * kPanel);
       std::byte* const base = wei + panel * packed.panel_bytes;

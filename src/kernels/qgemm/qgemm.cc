@@ -51,6 +51,12 @@ void qgemm_panels(const PackedGemm& weights, const GemmCall& call, std::int64_t 
     qgemm_reference(weights, call, row_begin, row_end, panel_begin * kPanel, std::min(panel_end * kPanel, weights.n));
     return;
   }
+#if defined(NIBBLE_KERNELS_X86)
+  if (weights.isa == Isa::kAmx && amx_pays(row_end - row_begin, weights.n, weights.k)) {
+    qgemm_amx(weights, call, row_begin, row_end, panel_begin, panel_end);
+    return;
+  }
+#endif
   std::array<const std::uint8_t*, kRowBlock + kMaxTileRows> pointers;
   QgemmStrip block;
   block.rows = pointers.data();
@@ -79,8 +85,10 @@ void qgemm_panels(const PackedGemm& weights, const GemmCall& call, std::int64_t 
   }
 }
 
-std::string gemm_kernel_name(Isa isa, std::int64_t rows, std::int64_t n) {
-  if (isa == Isa::kReference) return kernel_name("qgemm", "u8s8s32", 1, 1, 1, isa);
+std::string gemm_kernel_name(Isa best, std::int64_t rows, std::int64_t n, std::int64_t k) {
+  if (best == Isa::kReference) return kernel_name("qgemm", "u8s8s32", 1, 1, 1, best);
+  if (best == Isa::kAmx && amx_pays(rows, n, k)) return kernel_name("qgemm", "u8s8s32", 32, 32, 64, best);
+  const Isa isa = vector_isa(best);
   const QgemmKernels& kernels = qgemm_kernels(isa);
   const std::int64_t width = even_share(std::max<std::int64_t>((n + kPanel - 1) / kPanel, 1), kernels.max_panels);
   return kernel_name("qgemm", "u8s8s32", kernels.find(rows, width).rows, static_cast<int>(width * kPanel), isa == Isa::kAvx2 ? 2 : 4, isa);

@@ -6,7 +6,7 @@
 //
 // src: uint8, M x K, rows `ld_src` elements apart. wei: int8, any strides, packed once by pack_gemm() into panels of 16 columns:
 // [N/16][K/4][16][4] int8 for the VNNI kernels, [N/16][K/4][2][16][2] int16 for AVX2 (vpmaddubsw would saturate, so AVX2 widens: exact),
-// [K][N] for the reference. K and N are padded with zeros. The zero point of src is folded into the packed bias; a zero point of wei costs
+// [K][N] for the reference. K and N are padded with zeros, for AMX K to a multiple of 64. The zero point of src is folded into the packed bias; a zero point of wei costs
 // the sum of each row of src, which the kernel makes itself.
 //
 // No alignment is asked for. dst must not overlap src. Nothing outside src[m, 0..K) of the given rows, the packed memory and dst is read or
@@ -84,6 +84,6 @@ void qgemm_panels(const PackedGemm& weights, const GemmCall& call, std::int64_t 
                   std::int64_t panel_end);
 
 // Name of the kernel that does most of the work at these sizes, with its largest tile: "qgemm_u8s8s32_6x64c4_avx512vnni".
-std::string gemm_kernel_name(Isa isa, std::int64_t rows, std::int64_t n);
+std::string gemm_kernel_name(Isa isa, std::int64_t rows, std::int64_t n, std::int64_t k);
 
 }  // namespace nibble::kernels

@@ -7,9 +7,11 @@ namespace nibble::kernels {
 #if defined(NIBBLE_KERNELS_X86)
 #define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) void fn(const QgemmStrip&);
 #define NIBBLE_REFERENCE(family, types, mr, nr, kr, isa, fn)
+#define NIBBLE_BLOCKS(family, types, mr, nr, kr, isa, fn)
 #include "kernels/qgemm/kernels.inc"
 #undef NIBBLE_KERNEL
 #undef NIBBLE_REFERENCE
+#undef NIBBLE_BLOCKS
 #endif
 
 namespace {
@@ -29,9 +31,11 @@ constexpr Row kRows[] = {
 #if defined(NIBBLE_KERNELS_X86)
 #define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) Row{isa, mr, nr, fn},
 #define NIBBLE_REFERENCE(family, types, mr, nr, kr, isa, fn)
+#define NIBBLE_BLOCKS(family, types, mr, nr, kr, isa, fn)
 #include "kernels/qgemm/kernels.inc"
 #undef NIBBLE_KERNEL
 #undef NIBBLE_REFERENCE
+#undef NIBBLE_BLOCKS
 #endif
     Row{Isa::kReference, 0, 0, nullptr}};
 
@@ -56,7 +60,7 @@ QgemmKernels kernels_of(Isa isa) {
 const QgemmKernels& qgemm_kernels(Isa isa) {
   static const std::array<QgemmKernels, 4> all = {QgemmKernels{}, kernels_of(Isa::kAvx2), kernels_of(Isa::kAvxVnni),
                                                   kernels_of(Isa::kAvx512Vnni)};
-  return all[static_cast<std::size_t>(isa)];
+  return all[static_cast<std::size_t>(vector_isa(isa))];
 }
 
 }  // namespace nibble::kernels

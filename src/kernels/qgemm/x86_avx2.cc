@@ -20,6 +20,7 @@ struct Widen {
 }  // namespace
 
 #define NIBBLE_REFERENCE(family, types, mr, nr, kr, isa, fn)
+#define NIBBLE_BLOCKS(family, types, mr, nr, kr, isa, fn)
 #define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) NIBBLE_KERNEL_##isa(mr, fn)
 #define NIBBLE_KERNEL_avxvnni(mr, fn)
 #define NIBBLE_KERNEL_avx512vnni(mr, fn)

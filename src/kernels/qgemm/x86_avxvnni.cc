@@ -12,6 +12,7 @@ struct Vnni {
 }  // namespace
 
 #define NIBBLE_REFERENCE(family, types, mr, nr, kr, isa, fn)
+#define NIBBLE_BLOCKS(family, types, mr, nr, kr, isa, fn)
 #define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) NIBBLE_KERNEL_##isa(mr, fn)
 #define NIBBLE_KERNEL_avx2(mr, fn)
 #define NIBBLE_KERNEL_avx512vnni(mr, fn)

@@ -24,7 +24,7 @@ void dequantize_reference(float scale, std::int32_t zero_point, const Q* src, fl
 
 void quantize_linear([[maybe_unused]] Isa isa, const Grid8& grid, const float* src, std::uint8_t* dst, std::int64_t n) {
 #if defined(NIBBLE_KERNELS_X86)
-  if (isa == Isa::kAvx512Vnni) return quantize_avx512(grid, src, dst, n);
+  if (isa >= Isa::kAvx512Vnni) return quantize_avx512(grid, src, dst, n);
   if (isa != Isa::kReference) return quantize_avx2(grid, src, dst, n);
 #endif
   for (std::int64_t i = 0; i < n; ++i)
@@ -52,7 +52,7 @@ void quantize_nchw_to_nhwc(Isa isa, const Grid8& grid, const float* src, std::in
 void dequantize_linear([[maybe_unused]] Isa isa, float scale, std::int32_t zero_point, const std::uint8_t* src, float* dst,
                        std::int64_t n) {
 #if defined(NIBBLE_KERNELS_X86)
-  if (isa == Isa::kAvx512Vnni) return dequantize_u8_avx512(scale, zero_point, src, dst, n);
+  if (isa >= Isa::kAvx512Vnni) return dequantize_u8_avx512(scale, zero_point, src, dst, n);
   if (isa != Isa::kReference) return dequantize_u8_avx2(scale, zero_point, src, dst, n);
 #endif
   dequantize_reference(scale, zero_point, src, dst, n);

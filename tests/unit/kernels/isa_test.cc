@@ -36,7 +36,7 @@ TEST(Isa, ForcedOneIsUsed) {
   for (const Isa isa : available_isas()) {
     const Forced forced(std::string(to_string(isa)).c_str());
     EXPECT_EQ(best_isa(), isa);
-    EXPECT_THAT(gemm_kernel_name(best_isa(), 48, 64), testing::EndsWith("_" + std::string(to_string(isa))));
+    EXPECT_THAT(gemm_kernel_name(best_isa(), 48, 64, 256), testing::EndsWith("_" + std::string(to_string(isa))));
     const std::int8_t weight = 1;
     EXPECT_EQ(pack_gemm({.n = 1, .k = 1, .wei = &weight, .stride_k = 1}, best_isa()).isa, isa);
   }
@@ -68,7 +68,7 @@ TEST(Isa, ListHasTheReferenceOfEveryFamily) {
 }
 
 TEST(Isa, Names) {
-  EXPECT_EQ(gemm_kernel_name(Isa::kReference, 1, 1), "qgemm_u8s8s32_1x1c1_reference");
+  EXPECT_EQ(gemm_kernel_name(Isa::kReference, 1, 1, 1), "qgemm_u8s8s32_1x1c1_reference");
   EXPECT_EQ(add_kernel_name(Isa::kReference), "qadd_u8u8f32_reference");
 }
 

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "guarded.h"
+#include "kernels/qgemm/driver.h"
 #include "kernels/qgemm/select.h"
 
 namespace nibble::kernels {
@@ -58,10 +59,18 @@ void check(Isa isa, const Case& c, Random& random) {
   Guarded<std::byte> memory((bytes + 63) / 64 * 64);
   const PackedGemm packed = pack_gemm_into(weights, isa, {memory.data(), static_cast<std::size_t>(bytes)});
 
+  // Tile registers are tried for all sizes, not only for those that they are chosen for.
+  const auto product = [&](const PackedGemm& w, const GemmCall& call, std::int64_t begin, std::int64_t end) {
+    if (isa == Isa::kAmx)
+      qgemm_amx(w, call, begin, end, 0, gemm_panels(w));
+    else
+      qgemm(w, call, begin, end);
+  };
+
   Guarded<std::int32_t> acc((c.m - 1) * ld_dst + c.n);
   GemmCall call{
       .src = src.data(), .ld_src = ld_src, .dst = acc.data(), .ld_dst = ld_dst, .rows = c.m, .dst_type = DstType::kInt32, .requantize = {}};
-  qgemm(packed, call, 0, c.m);
+  product(packed, call, 0, c.m);
   for (std::int64_t m = 0; m < c.m; ++m)
     for (std::int64_t n = 0; n < c.n; ++n)
       ASSERT_EQ(acc[m * ld_dst + n], expected[static_cast<std::size_t>(m * c.n + n)]) << "at " << m << ", " << n;
@@ -75,8 +84,8 @@ void check(Isa isa, const Case& c, Random& random) {
   call.dst_type = DstType::kUint8;
   call.requantize = table.view();
   const std::int64_t split = random.in(0, c.m);
-  qgemm(packed, call, 0, split);
-  qgemm(packed, call, split, c.m);
+  product(packed, call, 0, split);
+  product(packed, call, split, c.m);
   for (std::int64_t m = 0; m < c.m; ++m) {
     for (std::int64_t n = 0; n < c.n; ++n)
       ASSERT_EQ(dst[m * ld_dst + n], requantizers[static_cast<std::size_t>(n)](expected[static_cast<std::size_t>(m * c.n + n)], grid))
@@ -97,8 +106,8 @@ void check(Isa isa, const Case& c, Random& random) {
   call.residual = addition.view;
   call.residual.src = in_place ? sum.data() : other.data();
   call.residual.ld_src = ld_other;
-  qgemm(packed, call, 0, split);
-  qgemm(packed, call, split, c.m);
+  product(packed, call, 0, split);
+  product(packed, call, split, c.m);
   for (std::int64_t m = 0; m < c.m; ++m) {
     for (std::int64_t n = 0; n < c.n; ++n)
       ASSERT_EQ(sum[m * ld_dst + n], addition(dst[m * ld_dst + n], other[m * ld_other + n])) << "with a residual, at " << m << ", " << n;
@@ -135,6 +144,18 @@ TEST_P(Qgemm, LawsAndZeroPoints) {
           for (const std::int64_t k : {3, 64, 201})
             check(GetParam(), {.m = m, .n = n, .k = k, .extra_src = 1, .extra_dst = 2, .zero = zero, .law = law, .transposed = n % 2 == 0},
                   random);
+}
+
+// Sizes around those of tiles of 16 rows and 64 k, of blocks of two by two, and of the caches.
+TEST_P(Qgemm, Blocks) {
+  Random random(6);
+  for (const std::int64_t m : {15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 65})
+    for (const std::int64_t n : {16, 33, 64, 100})
+      for (const std::int64_t k : {63, 64, 65, 128, 200})
+        check(GetParam(), {.m = m, .n = n, .k = k, .extra_src = random.in(0, 1) * random.in(0, 64), .extra_dst = random.in(0, 2)}, random);
+  check(GetParam(), {.m = 37, .n = 70, .k = 1100, .extra_src = 4}, random);
+  check(GetParam(), {.m = 70, .n = 600, .k = 2000, .extra_dst = 1}, random);
+  check(GetParam(), {.m = 16, .n = 90, .k = 3000, .zero = Zero::kPerColumn}, random);
 }
 
 // Extremes at each position of K: what vpmaddubsw would saturate.
@@ -253,7 +274,9 @@ TEST_P(Qgemm, EveryListedTileIsReached) {
     if (row.family == "qgemm" && row.isa == GetParam()) listed.insert(row.name);
   std::set<std::string> reached;
   for (std::int64_t m = 1; m <= 33; ++m)
-    for (std::int64_t n = 16; n <= 64; n += 16) reached.insert(gemm_kernel_name(GetParam(), m, n));
+    for (std::int64_t n = 16; n <= 64; n += 16) reached.insert(gemm_kernel_name(GetParam(), m, n, 256));
+  // Where tile registers do not pay, vectors are used.
+  std::erase_if(reached, [](const std::string& name) { return !name.ends_with("_" + std::string(to_string(GetParam()))); });
   EXPECT_EQ(reached, listed);
   EXPECT_FALSE(listed.empty());
 }
