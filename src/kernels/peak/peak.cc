@@ -9,8 +9,6 @@
 namespace nibble::kernels {
 namespace {
 
-constexpr std::int64_t kReadBlock = 512;
-
 std::uint64_t read_plain(const std::byte* memory, std::size_t bytes) {
   std::uint64_t all = 0;
   for (std::size_t i = 0; i < bytes; i += sizeof(std::uint64_t)) {

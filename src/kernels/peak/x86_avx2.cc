@@ -54,14 +54,18 @@ std::int64_t peak_avx2(std::int64_t rounds) {
 }
 
 std::uint64_t read_avx2(const void* memory, std::int64_t bytes) {
-  const auto* p = static_cast<const char*>(memory);
+  const std::int64_t part = bytes / 4;
   __m256i a = _mm256_setzero_si256(), b = a, c = a, d = a;
   const auto load = [](const char* at) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at)); };
-  for (std::int64_t i = 0; i < bytes; i += 256) {
-    a = _mm256_xor_si256(_mm256_xor_si256(a, load(p + i)), load(p + i + 32));
-    b = _mm256_xor_si256(_mm256_xor_si256(b, load(p + i + 64)), load(p + i + 96));
-    c = _mm256_xor_si256(_mm256_xor_si256(c, load(p + i + 128)), load(p + i + 160));
-    d = _mm256_xor_si256(_mm256_xor_si256(d, load(p + i + 192)), load(p + i + 224));
+  for (std::int64_t i = 0; i < part; i += 256) {
+    for (int stream = 0; stream < 4; ++stream) {
+      const auto* p = static_cast<const char*>(memory) + stream * part + i;
+      for (int line = 0; line < 4; ++line) _mm_prefetch(p + kReadAhead + 64 * line, _MM_HINT_T0);
+      a = _mm256_xor_si256(_mm256_xor_si256(a, load(p)), load(p + 32));
+      b = _mm256_xor_si256(_mm256_xor_si256(b, load(p + 64)), load(p + 96));
+      c = _mm256_xor_si256(_mm256_xor_si256(c, load(p + 128)), load(p + 160));
+      d = _mm256_xor_si256(_mm256_xor_si256(d, load(p + 192)), load(p + 224));
+    }
   }
   const __m256i all = _mm256_xor_si256(_mm256_xor_si256(a, b), _mm256_xor_si256(c, d));
   return static_cast<std::uint64_t>(_mm256_extract_epi64(all, 0) ^ _mm256_extract_epi64(all, 1) ^ _mm256_extract_epi64(all, 2) ^

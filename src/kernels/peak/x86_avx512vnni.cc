@@ -67,13 +67,17 @@ std::int64_t peak_avx512vnni(std::int64_t rounds) {
 }
 
 std::uint64_t read_avx512(const void* memory, std::int64_t bytes) {
-  const auto* p = static_cast<const char*>(memory);
+  const std::int64_t part = bytes / 4;
   __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
-  for (std::int64_t i = 0; i < bytes; i += 512) {
-    a = _mm512_xor_si512(_mm512_xor_si512(a, _mm512_loadu_si512(p + i)), _mm512_loadu_si512(p + i + 64));
-    b = _mm512_xor_si512(_mm512_xor_si512(b, _mm512_loadu_si512(p + i + 128)), _mm512_loadu_si512(p + i + 192));
-    c = _mm512_xor_si512(_mm512_xor_si512(c, _mm512_loadu_si512(p + i + 256)), _mm512_loadu_si512(p + i + 320));
-    d = _mm512_xor_si512(_mm512_xor_si512(d, _mm512_loadu_si512(p + i + 384)), _mm512_loadu_si512(p + i + 448));
+  for (std::int64_t i = 0; i < part; i += 256) {
+    for (int stream = 0; stream < 4; ++stream) {
+      const auto* p = static_cast<const char*>(memory) + stream * part + i;
+      for (int line = 0; line < 4; ++line) _mm_prefetch(p + kReadAhead + 64 * line, _MM_HINT_T0);
+      a = _mm512_xor_si512(a, _mm512_loadu_si512(p));
+      b = _mm512_xor_si512(b, _mm512_loadu_si512(p + 64));
+      c = _mm512_xor_si512(c, _mm512_loadu_si512(p + 128));
+      d = _mm512_xor_si512(d, _mm512_loadu_si512(p + 192));
+    }
   }
   const __m512i all = _mm512_xor_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(c, d));
   const __m256i half = _mm256_xor_si256(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));

@@ -10,7 +10,7 @@ namespace {
 // Every byte is read once, and none beside: the result is the exclusive or of all words.
 TEST(Peak, ReadsEveryByteOnce) {
   for (const Isa isa : available_isas()) {
-    for (const std::size_t size : {0U, 1U, 7U, 511U, 512U, 513U, 4096U + 512U + 9U}) {
+    for (const std::size_t size : {0U, 1U, 7U, 1023U, 1024U, 1025U, 3 * 1024U + 512U + 9U}) {
       Guarded<std::uint8_t> memory(static_cast<std::int64_t>(size));
       std::uint64_t expected = 0;
       for (std::size_t i = 0; i < size; ++i) {
