@@ -14,6 +14,7 @@
 #include <optional>
 #include <vector>
 
+#include "cases.h"
 #include "kernels/peak/peak.h"
 #include "kernels/qconv_depthwise/qconv_depthwise.h"
 #include "nibble/error.h"
@@ -58,13 +59,14 @@ Case gemm_case(Isa isa, const GemmCase& g) {
                        .requantize = table.view()},
                       0, g.m);
               },
-          .theirs_u8 = onednn_gemm(g, DstType::kUint8),
-          .theirs_s32 = onednn_gemm(g, DstType::kInt32)};
+          .theirs_u8 = onednn_gemm(g.m, g.n, g.k, DstType::kUint8),
+          .theirs_s32 = onednn_gemm(g.m, g.n, g.k, DstType::kInt32)};
 }
 
 Case conv_case(Isa isa, const ConvCase& c) {
   const ConvShape shape = c.shape();
   const std::int64_t out = c.out_image();
+  const ImageSizes sizes{.in_h = c.image, .in_w = c.image, .out_h = out, .out_w = out};
   const Values<std::uint8_t> src(c.image * c.image * c.in);
   const Values<std::int8_t> wei(c.out * c.in / c.groups * c.kernel * c.kernel);
   const Values<std::int32_t> dst(out * out * c.out);
@@ -83,8 +85,8 @@ Case conv_case(Isa isa, const ConvCase& c) {
               .kernel = {},
               .macs = static_cast<double>(c.macs()),
               .ours = {},
-              .theirs_u8 = onednn_conv(c, DstType::kUint8),
-              .theirs_s32 = onednn_conv(c, DstType::kInt32)};
+              .theirs_u8 = onednn_conv(shape, sizes, DstType::kUint8),
+              .theirs_s32 = onednn_conv(shape, sizes, DstType::kInt32)};
   // The lambdas own what `call` points to.
   if (c.groups > 1) {
     const PackedDepthwise packed = pack_depthwise(shape, {.wei = wei.data()}, isa);
@@ -170,7 +172,8 @@ Figures measure(Isa isa, const Case& c, double seconds) {
   if (c.theirs_s32.run) peer_s32.emplace(c.theirs_s32.run);
   const Values<std::byte> buffer(c.streamed_bytes > 0 ? c.streamed_bytes : 1);
   volatile std::uint64_t sink = 0;
-  if (c.streamed_bytes > 0) read.emplace([&] { sink = sink ^ read_all(available_isas().back(), {buffer.data(), static_cast<std::size_t>(c.streamed_bytes)}); });
+  if (c.streamed_bytes > 0)
+    read.emplace([&] { sink = sink ^ read_all(available_isas().back(), {buffer.data(), static_cast<std::size_t>(c.streamed_bytes)}); });
   constexpr int kMinRounds = 9;
   const auto start = Clock::now();
   for (int round = 0; round < kMinRounds || Clock::now() - start < std::chrono::duration<double>(seconds); ++round) {
@@ -258,7 +261,7 @@ int run(int argc, char** argv) {
     }
     isa = *found;
   }
-  if (!limit_onednn(isa)) fmt::print(stderr, "note: oneDNN could not be held to {}\n", to_string(isa));
+  if (!limit_onednn(isa, 1)) fmt::print(stderr, "note: oneDNN could not be held to {}\n", to_string(isa));
   const double peak = measured_peak(isa);
   if (!json) fmt::print("{}, peak of one core {:.0f} GOPS; GOPS are medians\n", to_string(isa), peak);
   std::vector<Figures> all;

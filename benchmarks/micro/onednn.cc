@@ -3,6 +3,7 @@
 #include <omp.h>
 
 #include <dnnl.hpp>
+#include <random>
 #include <unordered_map>
 #include <vector>
 
@@ -59,8 +60,8 @@ PeerKernel runnable(const typename Primitive::primitive_desc& description, const
 
 }  // namespace
 
-bool limit_onednn(Isa isa) {
-  omp_set_num_threads(1);
+bool limit_onednn(Isa isa, int threads) {
+  omp_set_num_threads(threads);
   dnnl::cpu_isa limit = dnnl::cpu_isa::all;
   if (isa == Isa::kReference) limit = dnnl::cpu_isa::sse41;
   if (isa == Isa::kAvx2) limit = dnnl::cpu_isa::avx2;
@@ -69,31 +70,34 @@ bool limit_onednn(Isa isa) {
   return dnnl::set_max_cpu_isa(limit) == dnnl::status::success;
 }
 
-PeerKernel onednn_gemm(const GemmCase& gemm, DstType dst) {
+PeerKernel onednn_gemm(std::int64_t m, std::int64_t n, std::int64_t k, DstType dst) {
   try {
-    const dnnl::matmul::desc op({{gemm.m, gemm.k}, Type::u8, Tag::ab}, {{gemm.k, gemm.n}, Type::s8, Tag::any},
-                                {{1, gemm.n}, Type::s32, Tag::ab}, {{gemm.m, gemm.n}, type_of(dst), Tag::ab});
-    const dnnl::matmul::primitive_desc description(op, attributes(dst, gemm.n), engine());
-    return runnable<dnnl::matmul>(description, {{gemm.k, gemm.n}, Type::s8, Tag::ab}, {{1, gemm.n}, Type::s32, Tag::ab});
+    const memory::desc bias({1, n}, Type::s32, Tag::ab);
+    const dnnl::matmul::desc op({{m, k}, Type::u8, Tag::ab}, {{k, n}, Type::s8, Tag::any}, bias, {{m, n}, type_of(dst), Tag::ab});
+    const dnnl::matmul::primitive_desc description(op, attributes(dst, n), engine());
+    return runnable<dnnl::matmul>(description, {{k, n}, Type::s8, Tag::ab}, bias);
   } catch (const dnnl::error&) {
     return {};
   }
 }
 
-PeerKernel onednn_conv(const ConvCase& conv, DstType dst) {
+PeerKernel onednn_conv(const ConvShape& conv, const ImageSizes& sizes, DstType dst) {
   try {
-    const memory::dims weights = conv.groups == 1
-                                     ? memory::dims{conv.out, conv.in, conv.kernel, conv.kernel}
-                                     : memory::dims{conv.groups, conv.out / conv.groups, conv.in / conv.groups, conv.kernel, conv.kernel};
-    const std::int64_t out = conv.out_image(), pad = conv.kernel / 2;
-    const std::int64_t pad_end = (out - 1) * conv.stride + conv.kernel - conv.image - pad;
-    const dnnl::convolution_forward::desc op(dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
-                                             {{1, conv.in, conv.image, conv.image}, Type::u8, Tag::nhwc}, {weights, Type::s8, Tag::any},
-                                             {{conv.out}, Type::s32, Tag::x}, {{1, conv.out, out, out}, type_of(dst), Tag::nhwc},
-                                             {conv.stride, conv.stride}, {pad, pad}, {pad_end, pad_end});
-    const dnnl::convolution_forward::primitive_desc description(op, attributes(dst, conv.out), engine());
-    return runnable<dnnl::convolution_forward>(description, {weights, Type::s8, conv.groups == 1 ? Tag::oihw : Tag::goihw},
-                                               {{conv.out}, Type::s32, Tag::x});
+    const std::int64_t group_in = conv.in_channels / conv.groups, group_out = conv.out_channels / conv.groups;
+    memory::dims weights{group_out, group_in, conv.kernel_h, conv.kernel_w};
+    if (conv.groups > 1) weights.insert(weights.begin(), conv.groups);
+    const auto pad_end = [](std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride, std::int64_t dilation,
+                            std::int64_t pad) { return (out - 1) * stride + (kernel - 1) * dilation + 1 - in - pad; };
+    const memory::desc bias({conv.out_channels}, Type::s32, Tag::x);
+    const dnnl::convolution_forward::desc op(
+        dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
+        {{1, conv.in_channels, sizes.in_h, sizes.in_w}, Type::u8, Tag::nhwc}, {weights, Type::s8, Tag::any}, bias,
+        {{1, conv.out_channels, sizes.out_h, sizes.out_w}, type_of(dst), Tag::nhwc}, {conv.stride_h, conv.stride_w},
+        {conv.dilation_h - 1, conv.dilation_w - 1}, {conv.pad_top, conv.pad_left},
+        {pad_end(sizes.in_h, sizes.out_h, conv.kernel_h, conv.stride_h, conv.dilation_h, conv.pad_top),
+         pad_end(sizes.in_w, sizes.out_w, conv.kernel_w, conv.stride_w, conv.dilation_w, conv.pad_left)});
+    const dnnl::convolution_forward::primitive_desc description(op, attributes(dst, conv.out_channels), engine());
+    return runnable<dnnl::convolution_forward>(description, {weights, Type::s8, conv.groups == 1 ? Tag::oihw : Tag::goihw}, bias);
   } catch (const dnnl::error&) {
     return {};
   }

@@ -1,10 +1,10 @@
-// The same products in oneDNN, one thread: uint8 by int8, a bias, one output scale a channel.
+// The same products in oneDNN: uint8 by int8, a bias, one output scale a channel.
 #pragma once
 
 #include <functional>
 #include <string>
 
-#include "cases.h"
+#include "kernels/qconv/qconv.h"
 
 namespace nibble::kernels {
 
@@ -13,10 +13,16 @@ struct PeerKernel {
   std::function<void()> run;  // empty where oneDNN declines
 };
 
-// oneDNN uses nothing wider than `isa` from here on. To be called before anything else of it; false if it is too late.
-bool limit_onednn(Isa isa);
+// oneDNN uses nothing wider than `isa` from here on, and so many threads. To be called before anything else of it; false if it is too late.
+bool limit_onednn(Isa isa, int threads);
 
-PeerKernel onednn_gemm(const GemmCase& gemm, DstType dst);
-PeerKernel onednn_conv(const ConvCase& conv, DstType dst);
+// src [m, k], wei [k, n].
+PeerKernel onednn_gemm(std::int64_t m, std::int64_t n, std::int64_t k, DstType dst);
+
+struct ImageSizes {
+  std::int64_t in_h, in_w, out_h, out_w;
+};
+// One image, NHWC.
+PeerKernel onednn_conv(const ConvShape& conv, const ImageSizes& sizes, DstType dst);
 
 }  // namespace nibble::kernels
