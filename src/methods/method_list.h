@@ -1,0 +1,11 @@
+// The methods, one function a file; method_table.cc has their rows.
+#pragma once
+
+#include "nibble/methods.h"
+
+namespace nibble {
+
+void equalize_layers(MethodState& state, const MethodInputs& inputs, const MethodOptions& options);
+void correct_biases(MethodState& state, const MethodInputs& inputs, const MethodOptions& options);
+
+}  // namespace nibble
