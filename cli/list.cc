@@ -3,6 +3,7 @@
 #include "command.h"
 #include "nibble/calibrate.h"
 #include "nibble/interpreter.h"
+#include "nibble/methods.h"
 #include "nibble/passes.h"
 #include "nibble/quantize.h"
 #include "nibble/runtime.h"
@@ -23,6 +24,10 @@ std::string list_observers() {
 std::string list_methods() {
   std::string out;
   for (const PassInfo& row : pass_table()) out += fmt::format("{:<22} pass: {}\n", row.name, row.summary);
+  for (const MethodInfo& row : method_table()) {
+    out += fmt::format("{:<22} method: {} ({})\n", row.name, row.summary, row.source);
+    if (!row.options.empty()) out += fmt::format("{:<22}   options: {}\n", "", row.options);
+  }
   for (const ObserverInfo& row : observer_table()) out += fmt::format("{:<22} calibration: {}\n", row.name, row.summary);
   out += fmt::format("{:<22} calibration: several methods are tried on the calibration data, the best is taken (the default)\n", "auto");
   return out;

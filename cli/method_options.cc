@@ -17,10 +17,11 @@ void add_methods_option(CLI::App& command, MethodListOptions& options) {
   std::vector<std::string> names;
   for (const MethodInfo& row : method_table()) names.emplace_back(row.name);
   command
-      .add_option("--methods", options.methods,
-                  "methods that keep accuracy, in this order, separated by commas: " + joined(names) +
-                      "; options of one follow a colon, separated by semicolons (`nibble list methods`). auto keeps those that help on part of the "
-                      "calibration data; none applies none")
+      .add_option(
+          "--methods", options.methods,
+          "methods that keep accuracy, in this order, separated by commas: " + joined(names) +
+              "; options of one follow a colon, separated by semicolons (`nibble list methods`). auto keeps those that help on part of the "
+              "calibration data; none applies none")
       ->type_name("LIST")
       ->capture_default_str();
 }

@@ -8,6 +8,7 @@
 
 #include "calibration_options.h"
 #include "command.h"
+#include "method_options.h"
 #include "nibble/error.h"
 #include "nibble/onnx.h"
 #include "nibble/passes.h"
@@ -24,6 +25,7 @@ struct Options {
   DataOptions data;
   std::string method = kAutoMethod;
   SchemeOptions scheme;
+  MethodListOptions methods;
   int threads = 1;
 };
 
@@ -84,6 +86,7 @@ void run_quantize(const Options& options, const std::string& command_line) {
   const QuantScheme scheme = make_scheme(options.scheme);
   const QuantFormat format = make_format(options.scheme);
   check_method(options.method);
+  check_methods(options.methods);
   if (options.data.data.empty() && options.ranges.empty())
     throw UsageError("--data is required: the images or arrays to calibrate on (or --ranges FILE)");
   check_output("-o", options.output, {options.model});
@@ -115,12 +118,13 @@ void run_quantize(const Options& options, const std::string& command_line) {
                         .metadata = {}};
   const std::optional<PreprocessRecipe> recipe = find_recipe(options.data.preprocess, options.model);
   RangeTable ranges;
+  std::shared_ptr<const Dataset> dataset;
   if (!options.ranges.empty()) {
     ranges = load_ranges(options.ranges);
     report.data = "ranges of " + base_name(options.ranges);
     progress.note(fmt::format("quantizing {} with the ranges of {}", base_name(options.model), options.ranges));
   } else {
-    const std::shared_ptr<const Dataset> dataset = open_data(options.data, model.graph, options.model, progress);
+    dataset = open_data(options.data, model.graph, options.model, progress);
     report.data = dataset->description();
     progress.note(
         fmt::format("quantizing {}: calibrating with {} on {}", base_name(options.model), options.method, dataset->description()));
@@ -132,15 +136,19 @@ void run_quantize(const Options& options, const std::string& command_line) {
   report.data_hash = ranges.data_hash;
   report.samples = ranges.samples;
 
+  // Methods rewrite weights, biases and grids; without any, graph and ranges stay what they are.
+  MethodsRun methods = run_methods(options.methods, std::move(graph), std::move(ranges), scheme, dataset,
+                                   {.seed = options.data.seed, .threads = options.threads}, progress);
+
   // Beyond this point every scale is known and no data is needed: the network is integers and the edges to the float world.
-  const QuantizedGraph quantized = quantize(graph, ranges, scheme);
+  const QuantizedGraph quantized = quantize(methods.state.graph, methods.state.ranges, methods.state.scheme);
   for (const std::string& warning : quantized.warnings) progress.warn(warning);
   if (progress.cancelled()) throw Error(ErrorCode::kInterrupted, "interrupted; nothing was written");
 
   report.metadata = {{"version", NIBBLE_VERSION},           {"command", command_of_metadata(command_line)},
                      {"law", to_string(quantized.law)},     {"scheme", to_json(scheme)},
-                     {"calibration_method", ranges.method}, {"calibration_samples", std::to_string(ranges.samples)},
-                     {"data_hash", ranges.data_hash}};
+                     {"calibration_method", report.method}, {"calibration_samples", std::to_string(report.samples)},
+                     {"data_hash", report.data_hash},        {"methods", methods.methods}};
   const ExportOptions export_options{.format = format, .metadata = report.metadata};
   report.quantized_bytes = static_cast<std::int64_t>(serialize_onnx(export_graph(quantized, export_options)).size());
 
@@ -148,10 +156,10 @@ void run_quantize(const Options& options, const std::string& command_line) {
   Companions companions;
   if (recipe && !same_file(recipe_path_for(options.output), recipe_path_for(options.model)))
     companions.write(recipe_path_for(options.output), to_json(*recipe));
-  if (!options.report.empty()) companions.write(options.report, to_json(report, quantized, ranges));
+  if (!options.report.empty()) companions.write(options.report, to_json(report, quantized, methods.state.ranges));
   export_onnx(quantized, options.output, export_options, options.model);
   companions.keep();
-  print(to_text(report, quantized) + fmt::format("wrote {}\n", options.output));
+  print(to_text(methods.ladder) + to_text(report, quantized) + fmt::format("wrote {}\n", options.output));
 }
 
 }  // namespace
@@ -166,6 +174,7 @@ void add_quantize(CLI::App& app, Context& context) {
   add_data_options(command, options->data, "calibrate on at most N samples, drawn with --seed, spread over the classes [all]");
   command.add_option("--ranges", options->ranges, "ranges made by nibble calibrate, instead of --data")->type_name("FILE.json");
   add_method_option(command, options->method, kAutoMethod);
+  add_methods_option(command, options->methods);
   add_threads_option(command, options->threads);
   command.add_option("--report", options->report, "everything that was decided, layer by layer (JSON)")->type_name("FILE.json");
   add_scheme_options(command, options->scheme);

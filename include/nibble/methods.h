@@ -70,8 +70,9 @@ struct MethodStep {
   const MethodInfo* method = nullptr;
   MethodOptions options;  // complete: what was not given has its default
 };
-// "equalization,adaround:iterations=500,bias_correction"; options of one method are separated by ';'. Unknown names and options, repetitions and
-// an order that makes no sense (a correction before the rounding that it corrects) are Error{kInvalidArgument} naming both methods.
+// "equalization,adaround:iterations=500,bias_correction"; options of one method are separated by ';'. Unknown names and options,
+// repetitions and an order that makes no sense (a correction before the rounding that it corrects) are Error{kInvalidArgument} naming both
+// methods.
 std::vector<MethodStep> parse_methods(std::string_view text);
 std::string to_string(std::span<const MethodStep> steps);
 
@@ -80,11 +81,11 @@ void apply_methods(MethodState& state, std::span<const MethodStep> steps, const 
 
 // How close a quantized network stays to the float network on samples.
 struct MethodLoss {
-  double loss = 0;                    // mean KL(float || quantized) in nats; noise / signal where the output is no row of scores
-  double error = 0;                   // standard error of `loss` over the samples
+  double loss = 0;   // mean KL(float || quantized) in nats; noise / signal where the output is no row of scores
+  double error = 0;  // standard error of `loss` over the samples
   bool is_kl = false;
-  std::optional<double> agreement;    // percent, where the output is scores
-  std::vector<double> samples;        // the loss of each sample
+  std::optional<double> agreement;  // percent, where the output is scores
+  std::vector<double> samples;      // the loss of each sample
 };
 
 // The float network's outputs on the deciding samples, and how far others are from them.
@@ -118,8 +119,8 @@ struct MethodsChoice {
   std::string methods;  // "none", or the list that won
   std::vector<LadderRung> ladder;
 };
-// Builds the list step by step and keeps a step only if it helps the deciding samples: the mean of the paired differences of the losses must
-// exceed their standard error. Equalization is judged together with its correction. `original` is the network before any rewriting.
+// Builds the list step by step and keeps a step only if it helps the deciding samples: the mean of the paired differences of the losses
+// must exceed their standard error. Equalization is judged together with its correction. `original` is the network before any rewriting.
 MethodsChoice choose_methods(const MethodState& start, const MethodInputs& inputs);
 
 // Lines for a person: one a rung.

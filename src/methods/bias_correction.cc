@@ -1,8 +1,8 @@
-// Empirical bias correction (Nagel et al. 2019, section 4.2; Finkelstein et al. 2019): with y the output of a layer before its activation in the
-// float network and y~ that of the network whose earlier layers are quantized (and corrected) already,
+// Empirical bias correction (Nagel et al. 2019, section 4.2; Finkelstein et al. 2019): with y the output of a layer before its activation
+// in the float network and y~ that of the network whose earlier layers are quantized (and corrected) already,
 //     b_c -= E[y~_c] - E[y_c],
-// the means taken over the calibration samples and all places. A quantized layer's error has a mean other than 0 because weights are few and
-// inputs behind a ReLU are not centred; taking it away costs nothing at run time.
+// the means taken over the calibration samples and all places. A quantized layer's error has a mean other than 0 because weights are few
+// and inputs behind a ReLU are not centred; taking it away costs nothing at run time.
 #include <fmt/format.h>
 
 #include "methods/layerwise.h"

@@ -26,7 +26,8 @@ bool helps(const MethodLoss& candidate, const MethodLoss& best) {
 }  // namespace
 
 MethodsChoice choose_methods(const MethodState& start, const MethodInputs& inputs) {
-  if (inputs.deciding == nullptr || inputs.deciding->size() == 0) fail(ErrorCode::kInvalidArgument, "--methods auto needs calibration data (--data)");
+  if (inputs.deciding == nullptr || inputs.deciding->size() == 0)
+    fail(ErrorCode::kInvalidArgument, "--methods auto needs calibration data (--data)");
   const MethodJudge judge(start.reference, inputs.deciding, inputs.threads, inputs.progress);
   MethodsChoice choice{.state = start, .methods = "none", .ladder = {}};
   MethodLoss best = judge(quantize(start.graph, start.ranges, start.scheme));

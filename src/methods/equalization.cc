@@ -1,19 +1,20 @@
 // Cross-layer equalization (Nagel et al. 2019, "Data-free quantization", section 4.1).
 //
-// Where layers are joined by a function with f(s x) = s f(x), the channels of what lies between them can be scaled freely: output channel c of the
-// layers before is divided by s_c, input channel c of the layers after is multiplied by it, and the network stays the same. With r1_c, r2_c the
-// largest |weight| of channel c before and behind,
+// Where layers are joined by a function with f(s x) = s f(x), the channels of what lies between them can be scaled freely: output channel c
+// of the layers before is divided by s_c, input channel c of the layers after is multiplied by it, and the network stays the same. With
+// r1_c, r2_c the largest |weight| of channel c before and behind,
 //     s_c = sqrt(r1_c / r2_c)                       (Eq. 10: s = sqrt(r1 r2) / r2)
-// makes both equal, which is where the precision of both layers together is best when a layer has one scale. A depthwise layer has one on either
-// side (the "triples" of the paper), so all scales are iterated to a fixed point.
+// makes both equal, which is where the precision of both layers together is best when a layer has one scale. A depthwise layer has one on
+// either side (the "triples" of the paper), so all scales are iterated to a fixed point.
 //
-// What one s_c belongs to is found on the values: all values that share their channels' scales form a *bundle*: the output of a layer, what pools
-// and activations make of it, and all that is added to it. So residual streams are equalized too, which the paper leaves alone. A bundle is frozen
-// where one of its values goes in or out of the network or touches anything that is neither linear nor such a function.
+// What one s_c belongs to is found on the values: all values that share their channels' scales form a *bundle*: the output of a layer, what
+// pools and activations make of it, and all that is added to it. So residual streams are equalized too, which the paper leaves alone. A
+// bundle is frozen where one of its values goes in or out of the network or touches anything that is neither linear nor such a function.
 //
 // Channels with almost no weight on one side are left alone: s would be tiny or huge, and b / s_c would explode.
 //
-// A Clip (ReLU6) is no such function. It becomes max(x, 0) where the deciding samples do not tell the difference; else its bundle stays as it is.
+// A Clip (ReLU6) is no such function. It becomes max(x, 0) where the deciding samples do not tell the difference; else its bundle stays as
+// it is.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -39,7 +40,10 @@ constexpr double kClipLoss = 2e-3;
 
 class Equalizer {
  public:
-  explicit Equalizer(const Graph& graph) : graph_(graph), parent_(graph.values().size()), frozen_(graph.values().size(), false) {
+  enum class Clips { kScale, kFreeze };
+  // kFreeze: bundles that pass through a clip are left alone.
+  Equalizer(const Graph& graph, Clips clips)
+      : graph_(graph), clips_policy_(clips), parent_(graph.values().size()), frozen_(graph.values().size(), false) {
     std::iota(parent_.begin(), parent_.end(), 0);
     types_ = infer_types(graph).types;
     for (const ValueId v : graph.inputs()) frozen_[index(v)] = true;
@@ -61,14 +65,6 @@ class Equalizer {
   }
 
   std::size_t bundle_count() const { return bundles_.size(); }
-  bool has_clips() const {
-    return std::any_of(bundles_.begin(), bundles_.end(), [](const Bundle& b) { return !b.clipped.empty(); });
-  }
-  // Bundles that pass through a clip are given up.
-  void freeze_clips() {
-    std::erase_if(bundles_, [](const Bundle& b) { return !b.clipped.empty(); });
-  }
-
   // The scaled constants, by node.
   std::map<NodeId, LayerEdit> edits() const {
     std::vector<std::vector<double>> out(graph_.nodes().size()), in(graph_.nodes().size());
@@ -168,7 +164,8 @@ class Equalizer {
     }
     if ((op == "Flatten" || op == "Reshape" || op == "Squeeze" || op == "Unsqueeze") && channels_kept(node.inputs[0], node.outputs[0]))
       return join(node.inputs[0], node.outputs[0]);
-    if (op == "Add" && homogeneous(node) && !graph_.is_constant(node.inputs[0]) && !graph_.is_constant(node.inputs[1]) && same_channels(node)) {
+    if (op == "Add" && homogeneous(node) && !graph_.is_constant(node.inputs[0]) && !graph_.is_constant(node.inputs[1]) &&
+        same_channels(node)) {
       join(node.inputs[0], node.outputs[0]);
       return join(node.inputs[1], node.outputs[0]);
     }
@@ -204,9 +201,10 @@ class Equalizer {
     for (auto& [root, bundle] : found) {
       if (frozen_root[root] || bundle.producers.empty() || bundle.consumers.empty()) continue;
       const std::int64_t channels = layers_[bundle.producers[0]].outputs();
-      const bool fits = std::all_of(bundle.producers.begin(), bundle.producers.end(), [&](std::size_t l) { return layers_[l].outputs() == channels; }) &&
-                        std::all_of(bundle.consumers.begin(), bundle.consumers.end(), [&](std::size_t l) { return layers_[l].inputs() == channels; });
-      if (!fits) continue;
+      const bool fits =
+          std::all_of(bundle.producers.begin(), bundle.producers.end(), [&](std::size_t l) { return layers_[l].outputs() == channels; }) &&
+          std::all_of(bundle.consumers.begin(), bundle.consumers.end(), [&](std::size_t l) { return layers_[l].inputs() == channels; });
+      if (!fits || (clips_policy_ == Clips::kFreeze && !bundle.clipped.empty())) continue;
       bundle.scale.assign(static_cast<std::size_t>(channels), 1.0);
       for (const std::size_t l : bundle.producers) out_scale_of_[l] = bundles_.size();
       for (const std::size_t l : bundle.consumers) in_scale_of_[l] = bundles_.size();
@@ -229,7 +227,8 @@ class Equalizer {
       for (std::int64_t i = 0; i < layer.group_in; ++i) {
         const std::int64_t channel = o / layer.group_out * layer.group_in + i;
         float largest = 0;
-        for (std::int64_t t = 0; t < layer.taps; ++t) largest = std::max(largest, std::abs(w[static_cast<std::size_t>(layer.place(o, i, t))]));
+        for (std::int64_t t = 0; t < layer.taps; ++t)
+          largest = std::max(largest, std::abs(w[static_cast<std::size_t>(layer.place(o, i, t))]));
         double& r = result[static_cast<std::size_t>(of_outputs ? o : channel)];
         r = std::max(r, static_cast<double>(largest) / so * scale_at(in_scale_of_, l, channel));
       }
@@ -268,6 +267,7 @@ class Equalizer {
   }
 
   const Graph& graph_;
+  Clips clips_policy_;
   std::vector<std::size_t> parent_;
   std::vector<bool> frozen_;
   std::vector<TensorType> types_;
@@ -292,22 +292,25 @@ Graph with_relus(const Graph& graph, const std::vector<NodeId>& nodes) {
 void equalize_layers(MethodState& state, const MethodInputs& inputs, const MethodOptions& options) {
   const int rounds = static_cast<int>(options.at("rounds"));
   Graph graph = state.graph;
-  Equalizer equalizer(graph);
-  if (equalizer.has_clips()) {
+  auto policy = Equalizer::Clips::kScale;
+  if (const std::vector<NodeId> clips = Equalizer(graph, policy).clips(); !clips.empty()) {
+    Graph relus = with_relus(graph, clips);
     std::optional<double> loss;
     if (inputs.deciding != nullptr && inputs.deciding->size() > 0) {
       const MethodJudge judge(graph, inputs.deciding, inputs.threads, inputs.progress);
-      loss = judge.of_float(with_relus(graph, equalizer.clips())).loss;
+      loss = judge.of_float(relus).loss;
     }
     if (loss && *loss <= kClipLoss) {
-      graph = with_relus(graph, equalizer.clips());
-      state.notes.push_back(fmt::format("equalization: {} clips became ReLU: on the deciding samples that costs {:.2g}", equalizer.clips().size(), *loss));
+      graph = std::move(relus);
+      state.notes.push_back(
+          fmt::format("equalization: {} clips became ReLU: on the deciding samples that costs {:.2g}", clips.size(), *loss));
     } else {
-      state.notes.push_back(fmt::format("equalization: {} clips stay{}: the layers around them are left alone", equalizer.clips().size(),
+      policy = Equalizer::Clips::kFreeze;
+      state.notes.push_back(fmt::format("equalization: {} clips stay{}: the layers around them are left alone", clips.size(),
                                         loss ? fmt::format(" (as ReLU they would cost {:.2g})", *loss) : ""));
-      equalizer.freeze_clips();
     }
   }
+  Equalizer equalizer(graph, policy);
   const int needed = equalizer.run(rounds);
   const auto edits = equalizer.edits();
   write_constants(graph, edits, nullptr);

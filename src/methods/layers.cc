@@ -10,7 +10,8 @@ namespace nibble {
 
 std::optional<LayerView> layer_view(const Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
-  if (!node.domain.empty() || !graph.is_constant(node.input(1)) || node.input(0) == kNoValue || node.output(0) == kNoValue) return std::nullopt;
+  if (!node.domain.empty() || !graph.is_constant(node.input(1)) || node.input(0) == kNoValue || node.output(0) == kNoValue)
+    return std::nullopt;
   if (graph.is_constant(node.input(0))) return std::nullopt;
   const Tensor& w = *graph.value(node.input(1)).constant;
   if (w.type() != DataType::kFloat32 || w.size() == 0) return std::nullopt;
@@ -97,7 +98,8 @@ void write_constants(Graph& graph, const std::map<NodeId, LayerEdit>& edits, Ran
         editor.set_constant(old, std::move(tensor));
         return old;
       }
-      const ValueId fresh = editor.add_constant(old == kNoValue ? node.name + name_if_new : graph.value(old).name + "_" + node.name, std::move(tensor));
+      const ValueId fresh =
+          editor.add_constant(old == kNoValue ? node.name + name_if_new : graph.value(old).name + "_" + node.name, std::move(tensor));
       std::vector<ValueId> inputs = graph.node(id).inputs;
       if (inputs.size() <= index) inputs.resize(index + 1, kNoValue);
       inputs[index] = fresh;

@@ -12,8 +12,8 @@
 
 namespace nibble {
 
-// A node with constant float32 weights (Conv, ConvTranspose, Gemm, MatMul) as `groups` matrices [group_out, group_in * taps]: output channel
-// o of group g reads input channels g * group_in ... and has its weights at place(o, i, t).
+// A node with constant float32 weights (Conv, ConvTranspose, Gemm, MatMul) as `groups` matrices [group_out, group_in * taps]: output
+// channel o of group g reads input channels g * group_in ... and has its weights at place(o, i, t).
 struct LayerView {
   NodeId node = kNoNode;
   ValueId input = kNoValue, weights = kNoValue, bias = kNoValue, output = kNoValue;
@@ -38,8 +38,8 @@ std::optional<LayerView> layer_view(const Graph& graph, NodeId node);
 // New constants for nodes, collected and written at once: ids stay valid until then. Shared constants are copied for the node that changes.
 struct LayerEdit {
   std::optional<Tensor> weights;
-  std::optional<std::vector<float>> bias;     // one an output channel; added where the node has none
-  std::optional<QuantParams> grid;            // pinned for the weights
+  std::optional<std::vector<float>> bias;  // one an output channel; added where the node has none
+  std::optional<QuantParams> grid;         // pinned for the weights
 };
 // Pins under the name that the weights end up with. Node ids do not change, value ids may.
 void apply_edits(MethodState& state, const std::map<NodeId, LayerEdit>& edits);

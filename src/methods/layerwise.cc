@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/fail.h"
+#include "methods/columns.h"
 #include "nibble/interpreter.h"
 #include "numeric/quantize.h"
 #include "ops/op.h"
@@ -41,7 +42,8 @@ Tensor on_grid(const Tensor& x, const QuantParams& params) {
 // All values of one network, for all samples, for as long as somebody needs them.
 class Values {
  public:
-  Values(const Graph& graph, std::size_t samples) : graph_(graph), samples_(samples), values_(graph.values().size()), uses_(graph.values().size(), 0) {
+  Values(const Graph& graph, std::size_t samples)
+      : graph_(graph), samples_(samples), values_(graph.values().size()), uses_(graph.values().size(), 0) {
     for (const Node& node : graph.nodes()) {
       for (const ValueId id : node.inputs) {
         if (id != kNoValue) ++uses_[index(id)];
@@ -87,7 +89,8 @@ class Pass {
         quantized_(state.graph, samples_),
         stage_(inputs.progress, stage, static_cast<std::int64_t>(state.graph.nodes().size())) {
     if (state.reference.nodes().size() != state.graph.nodes().size())
-      fail(ErrorCode::kInvalidArgument, "methods: the reference has {} nodes, the network {}", state.reference.nodes().size(), state.graph.nodes().size());
+      fail(ErrorCode::kInvalidArgument, "methods: the reference has {} nodes, the network {}", state.reference.nodes().size(),
+           state.graph.nodes().size());
     if (with_data_) read_samples(*inputs.calibration);
   }
 
@@ -152,8 +155,17 @@ class Pass {
       return quantize_weights(node, values, b, plan_.schemes[index(n)].weights, grid, src, dst, state_.scheme.law);
     };
     const Tensor* old_bias = view.bias == kNoValue ? nullptr : &*state_.graph.value(view.bias).constant;
-    LayerTurn turn{.state = state_, .plan = plan_, .view = view, .reference = reference, .node = node, .quantized = quantized_with(w, old_bias, pinned),
-                   .quantized_values = {}, .src_scale = src, .dst_scale = dst, .real_inputs = {}, .quantized_inputs = {}};
+    LayerTurn turn{.state = state_,
+                   .plan = plan_,
+                   .view = view,
+                   .reference = reference,
+                   .node = node,
+                   .quantized = quantized_with(w, old_bias, pinned),
+                   .quantized_values = {},
+                   .src_scale = src,
+                   .dst_scale = dst,
+                   .real_inputs = {},
+                   .quantized_inputs = {}};
     turn.quantized_values = dequantized(turn.quantized.codes, turn.quantized.params);
     std::vector<Tensor> read;
     if (with_data_) {
@@ -161,7 +173,8 @@ class Pass {
       const std::vector<Tensor>& stored = quantized_.of(view.input);
       read.resize(samples_);
       pool_.parallel_for(static_cast<std::int64_t>(samples_), 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t s = begin; s < end; ++s) read[static_cast<std::size_t>(s)] = as_read(view.input, stored[static_cast<std::size_t>(s)]);
+        for (std::int64_t s = begin; s < end; ++s)
+          read[static_cast<std::size_t>(s)] = as_read(view.input, stored[static_cast<std::size_t>(s)]);
       });
       turn.quantized_inputs = read;
     }
@@ -172,7 +185,10 @@ class Pass {
     if (edit.bias) new_bias = Tensor::from<float>({static_cast<std::int64_t>(edit.bias->size())}, std::span<const float>(*edit.bias));
     const Tensor* b = edit.bias ? &new_bias : old_bias;
     if (edit.weights || edit.grid || edit.bias)
-      turn.quantized = quantized_with(edit.weights ? *edit.weights : w, b, edit.grid ? &*edit.grid : pinned != nullptr ? pinned : &turn.quantized.params);
+      turn.quantized = quantized_with(edit.weights ? *edit.weights : w, b,
+                                      edit.grid           ? &*edit.grid
+                                      : pinned != nullptr ? pinned
+                                                          : &turn.quantized.params);
     weights = dequantized(turn.quantized.codes, turn.quantized.params);
     if (turn.quantized.bias) bias = dequantized(*turn.quantized.bias, turn.quantized.bias_params);
     // The grid that was there when a method chose its weights and biases stays, or a new bias could widen it.
@@ -189,26 +205,27 @@ class Pass {
     std::vector<std::vector<Tensor>*> in, out;
     for (const ValueId id : runners[0].inputs()) in.push_back(&values.of(id));
     for (const ValueId id : node.outputs) out.push_back(id == kNoValue ? nullptr : &values.of(id));
-    pool_.parallel_for(static_cast<std::int64_t>(std::max<std::size_t>(samples_, 1)), 1, [&](std::int64_t begin, std::int64_t end, int thread) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        const auto s = static_cast<std::size_t>(i);
-        if (s >= samples_) return;
-        NodeRunner& runner = runners[static_cast<std::size_t>(thread)];
-        std::vector<Tensor> arguments;
-        for (std::size_t k = 0; k < in.size(); ++k) {
-          const ValueId id = runner.inputs()[k];
-          arguments.push_back(integer ? as_read(id, (*in[k])[s]) : (*in[k])[s]);
-          if (values.last_use(id) && std::count(runner.inputs().begin(), runner.inputs().end(), id) == 1) (*in[k])[s] = {};
-        }
-        std::vector<Tensor> results = runner.run(arguments);
-        for (std::size_t k = 0; k < out.size(); ++k) {
-          if (out[k] == nullptr) continue;
-          const ValueId id = node.outputs[k];
-          const bool put_on_grid = integer && !is_tied(node) && plan->grid[index(id)] && results[k].type() == DataType::kFloat32;
-          (*out[k])[s] = put_on_grid ? on_grid(results[k], *plan->grid[index(id)]) : std::move(results[k]);
-        }
-      }
-    });
+    pool_.parallel_for(
+        static_cast<std::int64_t>(std::max<std::size_t>(samples_, 1)), 1, [&](std::int64_t begin, std::int64_t end, int thread) {
+          for (std::int64_t i = begin; i < end; ++i) {
+            const auto s = static_cast<std::size_t>(i);
+            if (s >= samples_) return;
+            NodeRunner& runner = runners[static_cast<std::size_t>(thread)];
+            std::vector<Tensor> arguments;
+            for (std::size_t k = 0; k < in.size(); ++k) {
+              const ValueId id = runner.inputs()[k];
+              arguments.push_back(integer ? as_read(id, (*in[k])[s]) : (*in[k])[s]);
+              if (values.last_use(id) && std::count(runner.inputs().begin(), runner.inputs().end(), id) == 1) (*in[k])[s] = {};
+            }
+            std::vector<Tensor> results = runner.run(arguments);
+            for (std::size_t k = 0; k < out.size(); ++k) {
+              if (out[k] == nullptr) continue;
+              const ValueId id = node.outputs[k];
+              const bool put_on_grid = integer && !is_tied(node) && plan->grid[index(id)] && results[k].type() == DataType::kFloat32;
+              (*out[k])[s] = put_on_grid ? on_grid(results[k], *plan->grid[index(id)]) : std::move(results[k]);
+            }
+          }
+        });
   }
 
   MethodState& state_;
@@ -238,7 +255,9 @@ NodeRunner::NodeRunner(const Graph& source, NodeId id, const Changes& changes) :
     copy.outputs.clear();
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       const ValueId v = node.inputs[i];
-      const Tensor* constant = i == 1 && changes.weights != nullptr ? changes.weights : i == 2 && changes.bias != nullptr ? changes.bias : nullptr;
+      const Tensor* constant = i == 1 && changes.weights != nullptr ? changes.weights
+                               : i == 2 && changes.bias != nullptr  ? changes.bias
+                                                                    : nullptr;
       if (constant == nullptr && source.is_constant(v)) constant = &*source.value(v).constant;
       if (constant != nullptr) {
         copy.inputs[i] = editor.add_constant("c" + std::to_string(i), *constant);
@@ -274,16 +293,31 @@ std::vector<Tensor> NodeRunner::run(std::span<const Tensor> inputs) { return imp
 
 std::vector<double> mean_outputs(const LayerTurn& turn, std::span<const Tensor> inputs, const Tensor& weights, std::span<const double> bias,
                                  ThreadPool& pool) {
-  // A layer is linear before its activation: the mean over the places of its outputs, sample by sample, in the order of the samples.
   const auto channels = static_cast<std::size_t>(turn.view.outputs());
+  if (has_columns(turn.node)) {  // linear: the mean of the outputs is the output of the mean
+    const ColumnMoments moments = column_moments(turn.node, turn.view, weights.shape(), inputs, pool);
+    const auto w = weights.data<float>();
+    std::vector<double> mean(bias.begin(), bias.end());
+    for (std::int64_t o = 0; o < turn.view.outputs(); ++o) {
+      const std::int64_t first = o / turn.view.group_out * turn.view.columns();
+      for (std::int64_t i = 0; i < turn.view.group_in; ++i) {
+        for (std::int64_t t = 0; t < turn.view.taps; ++t)
+          mean[static_cast<std::size_t>(o)] += static_cast<double>(w[static_cast<std::size_t>(turn.view.place(o, i, t))]) *
+                                               moments.mean[static_cast<std::size_t>(first + i * turn.view.taps + t)];
+      }
+    }
+    return mean;
+  }
   std::vector<std::vector<double>> sums(inputs.size());
   std::vector<std::int64_t> counts(inputs.size(), 0);
   std::vector<NodeRunner> runners;
   std::vector<float> floats(bias.begin(), bias.end());
-  const Tensor zero = Tensor::from<float>({static_cast<std::int64_t>(channels)}, std::span<const float>(std::vector<float>(channels, 0.0F)));
+  const Tensor zero =
+      Tensor::from<float>({static_cast<std::int64_t>(channels)}, std::span<const float>(std::vector<float>(channels, 0.0F)));
   for (int t = 0; t < pool.threads(); ++t)
-    runners.emplace_back(turn.state.graph, turn.view.node,
-                         NodeRunner::Changes{.weights = &weights, .bias = turn.view.bias != kNoValue ? &zero : nullptr, .drop_activation = true});
+    runners.emplace_back(
+        turn.state.graph, turn.view.node,
+        NodeRunner::Changes{.weights = &weights, .bias = turn.view.bias != kNoValue ? &zero : nullptr, .drop_activation = true});
   pool.parallel_for(static_cast<std::int64_t>(inputs.size()), 1, [&](std::int64_t begin, std::int64_t end, int thread) {
     for (std::int64_t i = begin; i < end; ++i) {
       const auto s = static_cast<std::size_t>(i);

@@ -1,11 +1,12 @@
 // The pass that every layer-wise method uses: once over the graph, layer by layer, with all calibration samples at hand.
 //
-// Two networks run in lockstep: the reference, and the network that is being quantized, whose layers before the present one have their quantized
-// weights, biases and activations already. Values that are still needed are kept for all samples, everything else is released, so the memory is
-// that of the widest cut through the network times the samples, in both networks.
+// Two networks run in lockstep: the reference, and the network that is being quantized, whose layers before the present one have their
+// quantized weights, biases and activations already. Values that are still needed are kept for all samples, everything else is released, so
+// the memory is that of the widest cut through the network times the samples, in both networks.
 //
-// The quantized side computes in float32 with fake-quantized weights and activations: within the rounding of float32 sums it is the simulation,
-// at a hundred times its speed. What a method derives from it are statistics and choices of rounding, which the exact integers then carry out.
+// The quantized side computes in float32 with fake-quantized weights and activations: within the rounding of float32 sums it is the
+// simulation, at a hundred times its speed. What a method derives from it are statistics and choices of rounding, which the exact integers
+// then carry out.
 #pragma once
 
 #include <functional>
@@ -26,11 +27,11 @@ namespace nibble {
 struct LayerTurn {
   const MethodState& state;
   const QuantizationPlan& plan;
-  LayerView view;                 // in state.graph
-  LayerView reference;            // in state.reference
-  const Node& node;               // of state.graph
-  QuantizedWeights quantized;     // as quantize() makes them now, rounded to nearest on their grid
-  Tensor quantized_values;        // their real values
+  LayerView view;              // in state.graph
+  LayerView reference;         // in state.reference
+  const Node& node;            // of state.graph
+  QuantizedWeights quantized;  // as quantize() makes them now, rounded to nearest on their grid
+  Tensor quantized_values;     // their real values
   float src_scale = 1, dst_scale = 1;
   std::span<const Tensor> real_inputs;       // of the reference, one a sample
   std::span<const Tensor> quantized_inputs;  // of the network quantized so far, on the input's grid

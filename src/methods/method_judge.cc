@@ -68,7 +68,8 @@ MethodLoss MethodJudge::judge(MakeRun&& make_run, std::string_view what, double*
     agreeing += one.agreeing;
   }
   const double mean_signal = sums.signal / std::max<double>(1.0, static_cast<double>(ones.size()));
-  for (const One& one : ones) result.samples.push_back(result.is_kl ? *one.kl : mean_signal > 0 ? one.sums.error / mean_signal : one.sums.error);
+  for (const One& one : ones)
+    result.samples.push_back(result.is_kl ? *one.kl : mean_signal > 0 ? one.sums.error / mean_signal : one.sums.error);
   if (result.is_kl && rows > 0) result.agreement = 100.0 * static_cast<double>(agreeing) / static_cast<double>(rows);
   const auto n = static_cast<double>(std::max<std::size_t>(1, result.samples.size()));
   for (const double x : result.samples) result.loss += x / n;

@@ -15,8 +15,8 @@ namespace {
 constexpr MethodInfo kMethods[] = {
     {"equalization", "scales channels of neighbouring layers so that their weights share the range", "Nagel et al. 2019 (DFQ), section 4.1",
      "rounds=50", MethodPhase::kEqualize, false, equalize_layers},
-    {"bias_correction", "takes the mean error that quantization makes at each layer's outputs off its biases", "Nagel et al. 2019, section 4.2", "",
-     MethodPhase::kBias, true, correct_biases},
+    {"bias_correction", "takes the mean error that quantization makes at each layer's outputs off its biases",
+     "Nagel et al. 2019, section 4.2", "", MethodPhase::kBias, true, correct_biases},
 };
 
 std::string known_names() {
@@ -75,8 +75,8 @@ void check_order(std::span<const MethodStep> steps) {
              earlier.name, work_of(earlier.phase), later.name, work_of(later.phase), later.name, earlier.name);
       }
       if (earlier.phase == MethodPhase::kRound && later.phase == MethodPhase::kRound)
-        fail(ErrorCode::kInvalidArgument, "{} and {} both round the weights: the second would find them rounded; name one of them", earlier.name,
-             later.name);
+        fail(ErrorCode::kInvalidArgument, "{} and {} both round the weights: the second would find them rounded; name one of them",
+             earlier.name, later.name);
     }
   }
 }
