@@ -85,9 +85,14 @@ struct Plan {
   std::vector<std::shared_ptr<const void>> owned;
 };
 
-// Throws Error{kUnsupported} or Error{kInvalidModel} naming a node that cannot run on these shapes. `threads` only decides how loops are
-// cut.
-std::unique_ptr<const Plan> make_plan(const Program::Impl& program, std::span<const TensorType> input_types, int threads);
+// kEvery: each value of the model exists after its step, for an observer; else a sum may be part of the step that makes its operand.
+enum class Values : std::uint8_t { kNeeded, kEvery };
+struct PlanOptions {
+  int threads = 1;  // only decides how loops are cut
+  Values values = Values::kNeeded;
+};
+// Throws Error{kUnsupported} or Error{kInvalidModel} naming a node that cannot run on these shapes.
+std::unique_ptr<const Plan> make_plan(const Program::Impl& program, std::span<const TensorType> input_types, const PlanOptions& options);
 std::string dump_plan(const Plan& plan);
 
 }  // namespace nibble

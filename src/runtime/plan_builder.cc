@@ -7,6 +7,7 @@
 #include "kernels/layout/layout.h"
 #include "ops/evaluate.h"
 #include "quantize/integer_form.h"
+#include "quantize/node_arithmetic.h"
 #include "runtime/arena.h"
 
 namespace nibble {
@@ -50,8 +51,8 @@ Extents extents_of(const Shape& shape) {
   return e;
 }
 
-PlanBuilder::PlanBuilder(const Program::Impl& program, std::span<const TensorType> input_types, int threads)
-    : program_(program), threads_(threads), inferred_(infer_types(program.shape_graph, input_types)) {
+PlanBuilder::PlanBuilder(const Program::Impl& program, std::span<const TensorType> input_types, const PlanOptions& options)
+    : program_(program), options_(options), inferred_(infer_types(program.shape_graph, input_types)) {
   plan_->places.resize(program.model.graph.values().size());
   find_uses();
 }
@@ -60,6 +61,8 @@ void PlanBuilder::find_uses() {
   const Graph& graph = program_.model.graph;
   last_reader_.assign(graph.values().size(), kNoNode);
   joins_.assign(graph.values().size(), {});
+  readers_.assign(graph.values().size(), 0);
+  done_.assign(graph.nodes().size(), false);
   for (NodeId n = 0; n < static_cast<NodeId>(graph.nodes().size()); ++n) {
     const Node& node = graph.node(n);
     const bool joins = node.op_type == "Concat" && is_stored(node.output(0));
@@ -67,10 +70,14 @@ void PlanBuilder::find_uses() {
       const ValueId v = node.inputs[i];
       if (v == kNoValue) continue;
       last_reader_[index(v)] = n;
+      ++readers_[index(v)];
       if (joins && is_stored(v) && !graph.is_constant(v) && joins_[index(v)].node == kNoNode) joins_[index(v)] = {.node = n, .part = i};
     }
   }
-  for (const ValueId v : graph.outputs()) last_reader_[index(v)] = static_cast<NodeId>(graph.nodes().size());
+  for (const ValueId v : graph.outputs()) {
+    last_reader_[index(v)] = static_cast<NodeId>(graph.nodes().size());
+    ++readers_[index(v)];
+  }
 }
 
 Shape PlanBuilder::shape(const Node& node, ValueId v) const {
@@ -286,33 +293,68 @@ Ref PlanBuilder::write(const Node& node, ValueId v, Layout layout) {
   return ref;
 }
 
+// The operand lies dense in this layout, nobody reads anything in its memory after node `last`, and nothing else of what is `read` lies
+// there.
+bool PlanBuilder::can_lie_over(ValueId operand, Layout layout, std::int64_t size, NodeId last, std::span<const ValueId> read) const {
+  if (program_.model.graph.is_constant(operand)) return false;
+  const Place& place = plan_->places[index(operand)];
+  if (!place.stored || place.ref.buffer < 0 || place.layout != layout || element_count(place.shape) != size) return false;
+  if (place.ld != row_length(place.shape, layout) || last_use_[index(place.ref.buffer)] > last) return false;
+  return std::all_of(read.begin(), read.end(), [&](ValueId other) {
+    return other == kNoValue || !plan_->places[index(other)].stored || plan_->places[index(other)].ref.buffer != place.ref.buffer;
+  });
+}
+
 Ref PlanBuilder::write_over(const Node& node, ValueId v, Layout layout, std::span<const ValueId> operands) {
   const Shape value_shape = shape(node, v);
   if (value_shape.size() < 3) layout = Layout::kPlain;
-  if (joins_[index(v)].node != kNoNode) return write(node, v, layout);
+  if (is_joined(v)) return write(node, v, layout);
   const std::int64_t length = row_length(value_shape, layout);
-  const std::int64_t size = element_count(value_shape);
-  const auto usable = [&](ValueId operand) {
-    if (program_.model.graph.is_constant(operand)) return false;
-    const Place& place = plan_->places[index(operand)];
-    if (!place.stored || place.ref.buffer < 0 || place.layout != layout || element_count(place.shape) != size ||
-        last_use_[index(place.ref.buffer)] > current_)
-      return false;
-    if (place.ld != row_length(place.shape, layout)) return false;
-    // Nothing else that this node reads may lie in the same memory.
-    return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId other) {
-      return other == kNoValue || other == operand || !plan_->places[index(other)].stored ||
-             plan_->places[index(other)].ref.buffer != place.ref.buffer;
-    });
-  };
   for (const ValueId operand : operands) {
-    if (!usable(operand)) continue;
+    std::vector<ValueId> others = node.inputs;
+    std::erase(others, operand);
+    if (!can_lie_over(operand, layout, element_count(value_shape), current_, others)) continue;
     const Ref ref = plan_->places[index(operand)].ref;
     pending_.push_back(ref.buffer);
     settle(v, {.ref = ref, .layout = layout, .shape = value_shape, .ld = length, .stored = true});
     return ref;
   }
   return write(node, v, layout);
+}
+
+std::optional<PlanBuilder::Sum> PlanBuilder::write_sum(const Node& node, Layout layout) {
+  const ValueId v = node.output(0);
+  if (options_.values == Values::kEvery || readers_[index(v)] != 1) return std::nullopt;
+  const NodeId reader = last_reader_[index(v)];
+  if (reader >= static_cast<NodeId>(program_.model.graph.nodes().size())) return std::nullopt;
+  const Node& add = program_.model.graph.node(reader);
+  const ValueId sum = add.output(0);
+  if ((add.op_type != "Add" && add.op_type != "Sub") || !is_stored(sum)) return std::nullopt;
+  const bool second = add.input(0) == v;  // the other operand is the adder's second
+  const ValueId other = add.input(second ? 1 : 0);
+  // Computed by a node before this one, so that the sum is, too.
+  if (!is_stored(other) || program_.model.graph.is_constant(other) || !plan_->places[index(other)].stored) return std::nullopt;
+  const NodeId made = program_.model.graph.value(other).producer;
+  if (made != kNoNode && made >= current_) return std::nullopt;
+  const Shape value_shape = shape(add, sum);
+  if (shape(node, v) != value_shape || plan_->places[index(other)].shape != value_shape) return std::nullopt;
+  if (value_shape.size() < 3) layout = Layout::kPlain;
+
+  const QuantParams& out = params(sum);
+  Sum result;
+  result.law = kernels::residual_add(
+      node_adder(program_.model, add), second ? kernels::ResidualRole::kSecond : kernels::ResidualRole::kFirst,
+      {.requantized = stored_grid(params(v)).offset, .other = stored_grid(params(other)).offset, .dst = stored_grid(out).offset},
+      output_grid(out, add));
+  result.other = read_rows(add, other, layout);
+  if (!is_joined(sum) && can_lie_over(other, layout, element_count(value_shape), reader, node.inputs)) {
+    result.dst = result.other;
+    settle(sum, {.ref = result.dst.ref, .layout = layout, .shape = value_shape, .ld = result.dst.ld, .stored = true});
+  } else {
+    result.dst = write_rows(add, sum, layout);
+  }
+  done_[index(reader)] = true;
+  return result;
 }
 
 void PlanBuilder::alias(ValueId v, const Ref& source, Layout layout, Shape value_shape, std::int64_t ld) {
@@ -359,10 +401,10 @@ void PlanBuilder::add_step(const Node& node, std::string kernel, std::int64_t ma
 }
 
 std::int64_t PlanBuilder::grain(std::int64_t n, double cost_ns) const {
-  if (threads_ == 1) return std::max<std::int64_t>(n, 1);
+  if (options_.threads == 1) return std::max<std::int64_t>(n, 1);
   // Chunks of at least 10 us, and a few for each thread.
   const auto least = static_cast<std::int64_t>(std::ceil(10000.0 / std::max(cost_ns, 0.001)));
-  std::int64_t chunk = std::max((n + threads_ * 4 - 1) / (threads_ * 4), least);
+  std::int64_t chunk = std::max((n + options_.threads * 4 - 1) / (options_.threads * 4), least);
   // Whole tiles: 96 is a multiple of every kernel's rows.
   constexpr std::int64_t kRows = 96;
   if (chunk > kRows) chunk = (chunk + kRows - 1) / kRows * kRows;
@@ -462,6 +504,7 @@ std::unique_ptr<const Plan> PlanBuilder::build() {
     });
   }
   for (current_ = 0; current_ < static_cast<NodeId>(graph.nodes().size()); ++current_) {
+    if (done_[index(current_)]) continue;
     const Node& node = graph.node(current_);
     naming_node(node, [&] { lower_node(node); });
     // A node without a step of its own (an alias) hands its value to the step before.
@@ -513,8 +556,8 @@ std::unique_ptr<const Plan> PlanBuilder::build() {
   return std::move(plan_);
 }
 
-std::unique_ptr<const Plan> make_plan(const Program::Impl& program, std::span<const TensorType> input_types, int threads) {
-  return PlanBuilder(program, input_types, threads).build();
+std::unique_ptr<const Plan> make_plan(const Program::Impl& program, std::span<const TensorType> input_types, const PlanOptions& options) {
+  return PlanBuilder(program, input_types, options).build();
 }
 
 std::string dump_plan(const Plan& plan) {

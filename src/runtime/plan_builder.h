@@ -18,14 +18,14 @@ namespace nibble {
 
 class PlanBuilder {
  public:
-  PlanBuilder(const Program::Impl& program, std::span<const TensorType> input_types, int threads);
+  PlanBuilder(const Program::Impl& program, std::span<const TensorType> input_types, const PlanOptions& options);
   std::unique_ptr<const Plan> build();
 
   // --- what there is ---------------------------------------------------------------------------------------------------------------------
   const Program::Impl& program() const { return program_; }
   const QuantizedGraph& model() const { return program_.model; }
   kernels::Isa isa() const { return program_.isa; }
-  int threads() const { return threads_; }
+  int threads() const { return options_.threads; }
   const QuantParams& params(ValueId v) const { return *program_.model.params_of(v); }
   bool is_integer(ValueId v) const { return v != kNoValue && program_.model.params_of(v) != nullptr; }
   // Integers that the kernels take lie in the arena; wider ones are tensors, and only edges touch them.
@@ -58,6 +58,14 @@ class PlanBuilder {
   // As write(), over the memory of one of `operands` that nobody reads after this node, where there is one. For steps that write element i
   // after they have read element i of each operand and before they read element i + 1. The operands have been read in this layout.
   Ref write_over(const Node& node, ValueId v, Layout layout, std::span<const ValueId> operands);
+  // The sum that is all that becomes of the current node's output, if the other operand is there already and has its shape. The step then
+  // makes the sum, and is the last word on it.
+  struct Sum {
+    kernels::ResidualAdd law;  // src is left to the run
+    Rows other;
+    Rows dst;
+  };
+  std::optional<Sum> write_sum(const Node& node, Layout layout);
   // A value whose bytes are those of `source`, or some of them (reshape, slice): no step. ld as in Place; 0: dense.
   void alias(ValueId v, const Ref& source, Layout layout, Shape shape, std::int64_t ld = 0);
   // A Concat wants the value in its own output.
@@ -96,6 +104,7 @@ class PlanBuilder {
   };
 
   void find_uses();
+  bool can_lie_over(ValueId operand, Layout layout, std::int64_t size, NodeId last, std::span<const ValueId> read) const;
   void lower_node(const Node& node);
   void lower_plain(const Node& node);
   Ref convert(const Node& node, ValueId v, const Rows& from, Layout to);
@@ -105,13 +114,15 @@ class PlanBuilder {
   std::optional<Place> joined_place(ValueId v, Layout layout, Room room);
 
   const Program::Impl& program_;
-  int threads_;
+  PlanOptions options_;
   InferredGraph inferred_;
   std::unique_ptr<Plan> plan_ = std::make_unique<Plan>();
   NodeId current_ = kNoNode;
   std::vector<std::int32_t> pending_;  // buffers of the step that is being written
   std::vector<ValueId> pending_values_;
   std::map<std::pair<ValueId, Layout>, Ref> copies_;  // dense copies of values that lie otherwise
+  std::vector<int> readers_;                          // by ValueId: uses as an input; graph outputs count, too
+  std::vector<bool> done_;                            // by NodeId: part of a step before
   std::vector<NodeId> last_reader_;                   // by ValueId; graph outputs: behind the last node
   std::vector<NodeId> last_use_;                      // by buffer: the last reader of anything that lies there
   std::vector<Join> joins_;                           // by ValueId

@@ -344,7 +344,7 @@ std::string Program::dump() const {
       if (!dim.known()) dim = {.size = 1, .symbol = {}};
     }
   }
-  return dump_plan(*make_plan(*impl_, types, 1));
+  return dump_plan(*make_plan(*impl_, types, {}));
 }
 
 Program lower(QuantizedGraph model) { return Program(Lowering(std::move(model)).run()); }

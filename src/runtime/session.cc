@@ -38,6 +38,7 @@ struct Session::Impl {
   ThreadPool pool;
   struct Kept {
     std::vector<Shape> shapes;
+    Values values = Values::kNeeded;
     std::unique_ptr<const Plan> plan;
   };
   std::vector<Kept> plans;  // the most recently used last
@@ -52,10 +53,11 @@ struct Session::Impl {
 
   Impl(std::shared_ptr<const Program::Impl> p, int threads) : program(std::move(p)), pool(threads) {}
 
-  const Plan& plan_for(std::span<const Tensor> inputs) {
+  const Plan& plan_for(std::span<const Tensor> inputs, Values values) {
     std::vector<Shape> shapes;
     for (const Tensor& input : inputs) shapes.push_back(input.shape());
-    const auto found = std::find_if(plans.begin(), plans.end(), [&](const Kept& kept) { return kept.shapes == shapes; });
+    const auto found =
+        std::find_if(plans.begin(), plans.end(), [&](const Kept& kept) { return kept.values == values && kept.shapes == shapes; });
     if (found != plans.end()) {
       std::rotate(found, found + 1, plans.end());
       return *plans.back().plan;
@@ -66,9 +68,9 @@ struct Session::Impl {
       if (program->model.params_of(program->model.graph.inputs()[i]) != nullptr) type.dtype = DataType::kFloat32;  // as in the shape graph
       types.push_back(std::move(type));
     }
-    auto plan = make_plan(*program, types, pool.threads());
+    auto plan = make_plan(*program, types, {.threads = pool.threads(), .values = values});
     if (plans.size() == kKeptPlans) plans.erase(plans.begin());
-    plans.push_back({std::move(shapes), std::move(plan)});
+    plans.push_back({std::move(shapes), values, std::move(plan)});
     return *plans.back().plan;
   }
 
@@ -107,7 +109,7 @@ struct Session::Impl {
   std::vector<Tensor> run(std::span<const Tensor> inputs, const ValueCallback& observe) {
     check_inputs(inputs);
     const Graph& graph = program->model.graph;
-    const Plan& plan = plan_for(inputs);
+    const Plan& plan = plan_for(inputs, observe ? Values::kEvery : Values::kNeeded);
     reserve(arena, arena_size, plan.arena_bytes);
     reserve(scratch, scratch_size, plan.scratch_bytes * pool.threads());
     last_arena_bytes = plan.arena_bytes;

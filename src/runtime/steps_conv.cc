@@ -28,27 +28,40 @@ Window2d window_2d(const Window& w) {
   return r;
 }
 
-void add_conv_step(PlanBuilder& plan, const Node& node, const kernels::ConvCall& call, kernels::PackedConv packed, const Ref& src,
-                   const Ref& dst) {
+void add_conv_step(PlanBuilder& plan, const Node& node, kernels::ConvCall call, kernels::PackedConv packed, const Rows& src) {
   const std::int64_t pixels = call.batch * call.out_h * call.out_w;
   const std::int64_t products =
       packed.shape.in_channels / packed.shape.groups * packed.shape.kernel_h * packed.shape.kernel_w * packed.shape.out_channels;
+  const auto sum = plan.write_sum(node, Layout::kChannelsLast);
+  const Rows dst = sum ? sum->dst : plan.write_rows(node, node.output(0), Layout::kChannelsLast);
+  call.ld_src = src.ld;
+  call.ld_dst = dst.ld;
+  Ref other;
+  if (sum) {
+    call.residual = sum->law;
+    call.residual.ld_src = sum->other.ld;
+    other = sum->other.ref;
+  }
+  const bool adds = sum.has_value();
   plan.need_scratch(kernels::conv_scratch_bytes(packed));
-  const std::string kernel = kernels::conv_kernel_name(packed, pixels);
+  const std::string kernel = kernels::conv_kernel_name(packed, pixels) + (adds ? "+add" : "");
   const std::int64_t grain = plan.grain(pixels, static_cast<double>(products) / 300.0);
   const auto shared = plan.own(std::move(packed));
   plan.add_step(node, kernel, pixels * products, [=](const RunContext& run) {
     kernels::ConvCall c = call;
-    c.src = run.in(src);
-    c.dst = run.ptr(dst);
+    c.src = run.in(src.ref);
+    c.dst = run.ptr(dst.ref);
+    if (adds) c.residual.src = run.in(other);
     run.pool->parallel_for(pixels, grain, [&](std::int64_t begin, std::int64_t end, int thread) {
       kernels::qconv(*shared, c, begin, end, run.scratch_of(thread));
     });
   });
 }
 
-void add_depthwise_step(PlanBuilder& plan, const Node& node, const kernels::ConvCall& call, kernels::PackedDepthwise packed, const Ref& src,
-                        const Ref& dst) {
+void add_depthwise_step(PlanBuilder& plan, const Node& node, kernels::ConvCall call, kernels::PackedDepthwise packed, const Rows& src) {
+  const Rows dst = plan.write_rows(node, node.output(0), Layout::kChannelsLast);
+  call.ld_src = src.ld;
+  call.ld_dst = dst.ld;
   const std::int64_t rows = call.batch * call.out_h;
   const std::int64_t products = packed.shape.kernel_h * packed.shape.kernel_w * packed.shape.out_channels;
   plan.need_scratch(kernels::depthwise_scratch_bytes(packed, call.in_w, call.out_w));
@@ -57,8 +70,8 @@ void add_depthwise_step(PlanBuilder& plan, const Node& node, const kernels::Conv
   const auto shared = plan.own(std::move(packed));
   plan.add_step(node, kernel, rows * call.out_w * products, [=](const RunContext& run) {
     kernels::ConvCall c = call;
-    c.src = run.in(src);
-    c.dst = run.ptr(dst);
+    c.src = run.in(src.ref);
+    c.dst = run.ptr(dst.ref);
     run.pool->parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end, int thread) {
       kernels::qconv_depthwise(*shared, c, begin, end, run.scratch_of(thread));
     });
@@ -124,10 +137,8 @@ void add_plain_conv_step(PlanBuilder& plan, const Node& node, const Shape& x, co
   });
 }
 
-kernels::ConvCall conv_call(const Window2d& w, const Shape& x, const Rows& src, const Rows& dst, const kernels::Requantize& requantize) {
+kernels::ConvCall conv_call(const Window2d& w, const Shape& x, const kernels::Requantize& requantize) {
   kernels::ConvCall call;
-  call.ld_src = src.ld;
-  call.ld_dst = dst.ld;
   call.batch = x[0];
   call.in_h = w.in_h;
   call.in_w = w.in_w;
@@ -146,18 +157,17 @@ void lower_conv(PlanBuilder& plan, const Node& node) {
   if (plan.prepared<PreparedPlainConv>() != nullptr) return add_plain_conv_step(plan, node, x, y, window);
   const Window2d w = window_2d(window);
   const Rows src = plan.read_rows(node, node.input(0), Layout::kChannelsLast);
-  const Rows dst = plan.write_rows(node, node.output(0), Layout::kChannelsLast);
   if (const auto* depthwise = plan.prepared<PreparedDepthwise>()) {
     kernels::PackedDepthwise packed = depthwise->packed;
     packed.shape.pad_top = w.pad_top;
     packed.shape.pad_left = w.pad_left;
-    return add_depthwise_step(plan, node, conv_call(w, x, src, dst, depthwise->requantize.view()), std::move(packed), src.ref, dst.ref);
+    return add_depthwise_step(plan, node, conv_call(w, x, depthwise->requantize.view()), std::move(packed), src);
   }
   const auto* conv = plan.prepared<PreparedConv>();
   kernels::PackedConv packed = conv->packed;
   packed.shape.pad_top = w.pad_top;
   packed.shape.pad_left = w.pad_left;
-  add_conv_step(plan, node, conv_call(w, x, src, dst, conv->requantize.view()), std::move(packed), src.ref, dst.ref);
+  add_conv_step(plan, node, conv_call(w, x, conv->requantize.view()), std::move(packed), src);
 }
 
 void lower_conv_transpose(PlanBuilder& plan, const Node& node) {
@@ -200,12 +210,11 @@ void lower_conv_transpose(PlanBuilder& plan, const Node& node) {
   });
   plan.keep(spread);
   const Rows from{.ref = spread, .ld = channels};
-  const Rows dst = plan.write_rows(node, node.output(0), Layout::kChannelsLast);
   Window2d over{.in_h = spread_h, .in_w = spread_w, .out_h = w.out_h, .out_w = w.out_w, .pad_top = 0, .pad_left = 0};
   if (const auto* depthwise = plan.prepared<PreparedDepthwise>())
-    return add_depthwise_step(plan, node, conv_call(over, x, from, dst, depthwise->requantize.view()), depthwise->packed, spread, dst.ref);
+    return add_depthwise_step(plan, node, conv_call(over, x, depthwise->requantize.view()), depthwise->packed, from);
   const auto* conv = plan.prepared<PreparedConv>();
-  add_conv_step(plan, node, conv_call(over, x, from, dst, conv->requantize.view()), conv->packed, spread, dst.ref);
+  add_conv_step(plan, node, conv_call(over, x, conv->requantize.view()), conv->packed, from);
 }
 
 }  // namespace nibble

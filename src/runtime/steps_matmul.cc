@@ -11,16 +11,24 @@ namespace {
 void lower_packed(PlanBuilder& plan, const Node& node, const PreparedGemm& prepared) {
   const Shape x = plan.shape(node, node.input(0));
   const Rows src = plan.read_rows(node, node.input(0), Layout::kPlain);
-  const Rows dst = plan.write_rows(node, node.output(0), Layout::kPlain);
   const std::int64_t k = prepared.packed.k;
   const std::int64_t n = prepared.packed.n;
   if (x.empty() || x.back() != k)
     fail(ErrorCode::kInvalidModel, "node '{}' ({}): input {} does not fit a weight of {} rows", node.name, node.op_type, to_string(x), k);
+  const auto sum = plan.write_sum(node, Layout::kPlain);
+  const Rows dst = sum ? sum->dst : plan.write_rows(node, node.output(0), Layout::kPlain);
   kernels::GemmCall call;
   call.rows = element_count(x) / std::max<std::int64_t>(k, 1);
   call.ld_src = src.ld;
   call.ld_dst = dst.ld;
   call.requantize = prepared.requantize.view();
+  Ref other;
+  if (sum) {
+    call.residual = sum->law;
+    call.residual.ld_src = sum->other.ld;
+    other = sum->other.ref;
+  }
+  const bool adds = sum.has_value();
   const std::int64_t panels = kernels::gemm_panels(prepared.packed);
   const std::int64_t rows = call.rows;
   const auto* packed = &prepared.packed;
@@ -32,6 +40,7 @@ void lower_packed(PlanBuilder& plan, const Node& node, const PreparedGemm& prepa
     kernels::GemmCall c = call;
     c.src = run.in(src.ref);
     c.dst = run.ptr(dst.ref);
+    if (adds) c.residual.src = run.in(other);
     if (by_panels) {
       run.pool->parallel_for(panels, grain,
                              [&](std::int64_t begin, std::int64_t end) { kernels::qgemm_panels(*packed, c, 0, rows, begin, end); });

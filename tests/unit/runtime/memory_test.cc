@@ -102,6 +102,20 @@ TEST(Memory, SumsLieOverWhatTheyReadLast) {
   EXPECT_LE(arena, 2 * image);
 }
 
+TEST(Memory, SumsBehindConvolutionsAreOneStep) {
+  const QuantizedGraph model =
+      model_of(std::string("input x float32[N,3,6,5]\n") + kWeights +
+               "const w44 float32[4,4,3,3] splat 0.25\nconst wm float32[5,5] splat 0.5\n"
+               // The sum lies over a, which dies; over nothing, because the convolution reads its other operand; over nothing, because d is
+               // read again.
+               "a = Conv(x, w)\nb = Conv(a, k) [group=4, pads=[1, 1, 1, 1]]\nc = Conv(b, w44) [pads=[1, 1, 1, 1]]\nd = Add(a, c)\n"
+               "e = Conv(d, w44) [pads=[1, 1, 1, 1]]\nf = Sub(e, d)\ng = Relu(f)\nh = Conv(g, w44) [pads=[1, 1, 1, 1]]\ni = Sub(g, h)\nj = "
+               "Mul(i, g)\n"
+               // Two readers; and a matrix product.
+               "l = Conv(j, w44) [pads=[1, 1, 1, 1]]\nm = Add(l, j)\nn = Mul(m, l)\np = MatMul(n, wm)\nq = Add(n, p)\noutput q\n");
+  EXPECT_EQ(steps_with(model, "qadd"), 1);
+}
+
 // The goal: within 1.3 times the two largest values that are alive at once. The rest of a session is scratch memory of the kernels.
 TEST(Memory, MobileNetV2) {
   const char* folder = std::getenv("NIBBLE_ASSETS");
