@@ -10,8 +10,8 @@ namespace nibble::kernels {
 
 // From the plain loops that are law to the widest; each later one is preferred where the processor has it.
 //   kAvx512Vnni asks for F, BW, DQ, VL and VNNI; kernels that use VBMI as well fall back by themselves where it is missing.
-//   kAmx adds tile registers (AMX-TILE, AMX-INT8), for which the operating system is asked once. They serve matrix products alone: all other
-//   kernels are those of vector_isa().
+//   kAmx adds tile registers (AMX-TILE, AMX-INT8), for which the operating system is asked once. They serve matrix products alone: all
+//   other kernels are those of vector_isa().
 enum class Isa { kReference, kAvx2, kAvxVnni, kAvx512Vnni, kAmx };
 inline constexpr std::size_t kIsaCount = 5;
 

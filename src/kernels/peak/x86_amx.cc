@@ -4,7 +4,8 @@
 
 namespace nibble::kernels {
 
-// Six chains of sums of zeros, which take the time of any others. A product is worth about ten of the vector instructions, hence fewer rounds.
+// Six chains of sums of zeros, which take the time of any others. A product is worth about ten of the vector instructions, hence fewer
+// rounds.
 std::int64_t peak_amx(std::int64_t rounds) {
   struct alignas(64) {
     std::uint8_t palette = 1;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/qconv/amx.h"
 #include "kernels/qconv/reference.h"
 #include "kernels/qgemm/driver.h"
 
@@ -13,10 +14,6 @@ namespace {
 constexpr std::int64_t kStride = kRowBlock + kMaxTileRows;  // of the pointer table
 
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
-
-bool is_gemm(const ConvShape& s) {
-  return s.kernel_h == 1 && s.kernel_w == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 && s.pad_left == 0 && s.groups == 1;
-}
 
 // How the scratch memory is cut.
 struct Scratch {
@@ -135,7 +132,9 @@ class Pointers {
 
 }  // namespace
 
-std::int64_t conv_scratch_bytes(const PackedConv& conv) { return conv.isa == Isa::kReference ? 0 : scratch_of(conv).total(); }
+std::int64_t conv_scratch_bytes(const PackedConv& conv) {
+  return conv.isa == Isa::kReference ? 0 : std::max(scratch_of(conv).total(), amx_scratch_bytes(conv));
+}
 
 void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std::int64_t end, std::span<std::byte> scratch) {
   if (conv.isa == Isa::kReference) {
@@ -165,6 +164,11 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
     PackedGemm unpadded = weights;
     unpadded.k = conv.run;
     qgemm(unpadded, gemm, begin, end);
+    return;
+  }
+
+  if (amx_pays(conv, end - begin)) {
+    qconv_amx(conv, call, begin, end, scratch);
     return;
   }
 
@@ -221,7 +225,7 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
 }
 
 std::string conv_kernel_name(const PackedConv& conv, std::int64_t pixels) {
-  return gemm_kernel_name(conv.isa, pixels, conv.shape.out_channels / conv.shape.groups, conv.groups.front().k);
+  return gemm_kernel_name(conv.isa, pixels, conv.shape.out_channels / conv.shape.groups, conv.taps * conv.run);
 }
 
 }  // namespace nibble::kernels

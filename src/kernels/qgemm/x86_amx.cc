@@ -1,9 +1,9 @@
-// Tiles of 16 x 16 sums: one instruction multiplies 16 rows of 64 bytes by a panel's next 64 k, in 16 cycles whatever part of the tile is in
-// use. Four tiles of sums, two by two, halve the loads: a tile of 16 aligned rows takes 8 cycles to load, but 48 where the rows cross cache
-// lines, so such rows are copied to aligned memory first if enough panels will read them.
+// Tiles of 16 x 16 sums: one instruction multiplies 16 rows of 64 bytes by a panel's next 64 k, in 16 cycles whatever part of the tile is
+// in use. Four tiles of sums, two by two, halve the loads: a tile of 16 aligned rows takes 8 cycles to load, but 48 where the rows cross
+// cache lines, so such rows are copied to aligned memory first if enough panels will read them.
 //
-// The vector units are idle meanwhile. So the sums of a block are stored, and requantized only after the instructions of the next block have
-// been issued: the processor runs both at once.
+// The vector units are idle meanwhile. So the sums of a block are stored, and requantized only after the instructions of the next block
+// have been issued: the processor runs both at once.
 #include "kernels/qgemm/amx.h"
 #include "kernels/requantize/x86_avx512.h"
 
@@ -46,7 +46,8 @@ struct Block {
 NIBBLE_INLINE void is_read(const void* memory) { __asm__ volatile("" : : "r"(memory) : "memory"); }
 
 template <int kTiles, int kPanels>
-NIBBLE_INLINE void step(const std::uint8_t* a0, const std::uint8_t* a1, std::int64_t distance, const std::byte* b, std::int64_t panel_bytes) {
+NIBBLE_INLINE void step(const std::uint8_t* a0, const std::uint8_t* a1, std::int64_t distance, const std::byte* b,
+                        std::int64_t panel_bytes) {
   _tile_loadd(4, a0, distance);
   _tile_loadd(6, b, 64);
   _tile_dpbusd(0, 4, 6);
@@ -182,8 +183,9 @@ NIBBLE_INLINE void finish_float32(const QgemmAmx& g, const Block& block, int til
         v[i] = scale_float32(acc, multiplier[from % kPanels], hi);
       } else {
         const __mmask64 part = m + from / kPanels < block.count[tile] ? mask >> (from % kPanels * kTile) : __mmask64{0};
-        v[i] = addend.sum(acc, multiplier[from % kPanels],
-                          _mm_maskz_loadu_epi8(static_cast<__mmask16>(part), other + from / kPanels * g.residual.ld_src + from % kPanels * kTile));
+        v[i] = addend.sum(
+            acc, multiplier[from % kPanels],
+            _mm_maskz_loadu_epi8(static_cast<__mmask16>(part), other + from / kPanels * g.residual.ld_src + from % kPanels * kTile));
       }
     }
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);

@@ -4,6 +4,7 @@
 
 #include "conv_oracle.h"
 #include "guarded.h"
+#include "kernels/qconv/amx.h"
 
 namespace nibble::kernels {
 namespace {
@@ -36,6 +37,13 @@ void check(Isa isa, const ConvCase& c, Random& random) {
   const std::int64_t scratch_bytes = conv_scratch_bytes(conv);
   Guarded<std::byte> scratch((scratch_bytes + 63) / 64 * 64);
   const std::span<std::byte> memory{scratch.data(), static_cast<std::size_t>(scratch_bytes)};
+  // Tile registers are tried for all sizes, not only for those that they are chosen for.
+  const auto product = [&](const ConvCall& run, std::int64_t begin, std::int64_t end) {
+    if (isa == Isa::kAmx && !is_gemm(s))
+      qconv_amx(conv, run, begin, end, memory);
+    else
+      qconv(conv, run, begin, end, memory);
+  };
   const OutputGrid grid = random_grid(random);
   const auto requantizers =
       random_requantizers(random, c.law, s.out_channels, 4000.0F * static_cast<float>(s.in_channels / s.groups * s.kernel_h * s.kernel_w));
@@ -56,7 +64,7 @@ void check(Isa isa, const ConvCase& c, Random& random) {
                 .dynamic_zero_point = dynamic,
                 .src_zero_point = zx};
   const std::int64_t units = pixels;
-  qconv(conv, call, 0, units, memory);
+  product(call, 0, units);
   for (std::int64_t p = 0; p < pixels; ++p)
     for (std::int64_t o = 0; o < s.out_channels; ++o)
       ASSERT_EQ(acc[p * ld_dst + o], expected[static_cast<std::size_t>(p * s.out_channels + o)]) << "pixel " << p << " channel " << o;
@@ -67,8 +75,8 @@ void check(Isa isa, const ConvCase& c, Random& random) {
   call.dst_type = DstType::kUint8;
   call.requantize = table.view();
   const std::int64_t split = random.in(0, units);
-  qconv(conv, call, 0, split, memory);
-  qconv(conv, call, split, units, memory);
+  product(call, 0, split);
+  product(call, split, units);
   for (std::int64_t p = 0; p < pixels; ++p) {
     for (std::int64_t o = 0; o < s.out_channels; ++o)
       ASSERT_EQ(dst[p * ld_dst + o],
@@ -87,8 +95,8 @@ void check(Isa isa, const ConvCase& c, Random& random) {
   call.residual = addition.view;
   call.residual.src = other.data();
   call.residual.ld_src = ld_other;
-  qconv(conv, call, 0, split, memory);
-  qconv(conv, call, split, units, memory);
+  product(call, 0, split);
+  product(call, split, units);
   for (std::int64_t p = 0; p < pixels; ++p)
     for (std::int64_t o = 0; o < s.out_channels; ++o)
       ASSERT_EQ(sum[p * ld_dst + o], addition(dst[p * ld_dst + o], other[p * ld_other + o]))
@@ -135,6 +143,28 @@ TEST_P(Qconv, Pointwise) {
                .extra_src = extra,
                .extra_dst = extra},
               random);
+}
+
+// Pixels, channels and depths of more than one block; the whole way from lowering's choice of kernel to its result.
+TEST_P(Qconv, Blocks) {
+  Random random(15);
+  for (const std::int64_t channels : {16, 64})
+    for (const std::int64_t stride : {1, 2})
+      check(GetParam(),
+            {.shape = {.in_channels = channels,
+                       .out_channels = 40,
+                       .kernel_h = 3,
+                       .kernel_w = 3,
+                       .stride_h = stride,
+                       .stride_w = stride,
+                       .pad_top = 1,
+                       .pad_left = 1},
+             .in_h = 19,
+             .in_w = 17,
+             .pad_bottom = 1,
+             .pad_right = 1},
+            random);
+  check(GetParam(), {.shape = {.in_channels = 300, .out_channels = 500, .kernel_h = 3, .kernel_w = 3}, .in_h = 5, .in_w = 6}, random);
 }
 
 TEST_P(Qconv, OneDimensional) {
