@@ -347,7 +347,10 @@ std::optional<PlanBuilder::Sum> PlanBuilder::write_sum(const Node& node, Layout 
       {.requantized = stored_grid(params(v)).offset, .other = stored_grid(params(other)).offset, .dst = stored_grid(out).offset},
       output_grid(out, add));
   result.other = read_rows(add, other, layout);
-  if (!is_joined(sum) && can_lie_over(other, layout, element_count(value_shape), reader, node.inputs)) {
+  // Kernels write rows of columns under masks of up to 64 bytes; what they read next must not lie behind a mask, or it waits for the store.
+  constexpr std::int64_t kWidestStore = 64;
+  if (result.other.ld % kWidestStore == 0 && !is_joined(sum) &&
+      can_lie_over(other, layout, element_count(value_shape), reader, node.inputs)) {
     result.dst = result.other;
     settle(sum, {.ref = result.dst.ref, .layout = layout, .shape = value_shape, .ld = result.dst.ld, .stored = true});
   } else {
