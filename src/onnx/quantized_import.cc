@@ -105,7 +105,8 @@ ValueId QuantizedRebuilder::integer_constant(ValueId old, QuantParams params) {
   if (params.type.is_signed && params.type.bit_width <= 8 && params.symmetric()) {
     // A grid whose lowest value nobody uses bounds accumulators more tightly.
     const auto data = tensor.data<std::int8_t>();
-    params.type.narrow_range = std::all_of(data.begin(), data.end(), [&](std::int8_t q) { return q > params.type.qmin(); });
+    const std::int64_t lowest = params.type.qmin();
+    params.type.narrow_range = std::find(data.begin(), data.end(), lowest) == data.end();
   }
   for (const auto& [known, id] : integer_constants_[old]) {
     if (known == params) return id;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <span>
+#include <type_traits>
 
 #include "nibble/quantize.h"
 #include "quantize/integer_form.h"
@@ -17,6 +19,54 @@ int bits_for(std::int64_t lo, std::int64_t hi) {
   return static_cast<int>(std::bit_width(magnitude)) + 1;
 }
 
+// What is above its zero point in a channel, summed, and what is below.
+struct Sides {
+  std::int64_t above = 0, below = 0;
+};
+
+// Runs of one channel (convolutions) and rows over the channels (matrices) are plain loops over the codes: loading a model ends with this.
+template <typename T>
+std::vector<Sides> sum_sides(std::span<const T> codes, const WeightLayout& layout, const std::vector<std::int32_t>& zero_points) {
+  using Sum = std::conditional_t<sizeof(T) == 1, std::int32_t, std::int64_t>;
+  std::vector<Sides> result(static_cast<std::size_t>(layout.channels));
+  const auto zero_of = [&](std::size_t o) { return static_cast<Sum>(zero_points[o % zero_points.size()]); };
+  const auto inner = static_cast<std::size_t>(std::max<std::int64_t>(1, layout.inner));
+  if (inner == 1 && layout.groups == 1) {
+    for (std::size_t first = 0; first < codes.size(); first += result.size()) {
+      for (std::size_t o = 0; o < result.size(); ++o) {
+        const Sum w = static_cast<Sum>(codes[first + o]) - zero_of(o);
+        result[o].above += std::max<Sum>(w, 0);
+        result[o].below += std::min<Sum>(w, 0);
+      }
+    }
+    return result;
+  }
+  constexpr std::size_t kRun = 1 << 16;  // as many differences of 9 bits fit into 32
+  for (std::size_t first = 0; first < codes.size();) {
+    const auto o = static_cast<std::size_t>(layout.channel_of(static_cast<std::int64_t>(first)));
+    const Sum zero = zero_of(o);
+    const std::size_t count = std::min({kRun, inner - first % inner, codes.size() - first});
+    Sum above = 0;
+    Sum below = 0;
+    for (const T code : codes.subspan(first, count)) {
+      const Sum w = static_cast<Sum>(code) - zero;
+      above += std::max<Sum>(w, 0);
+      below += std::min<Sum>(w, 0);
+    }
+    result[o].above += above;
+    result[o].below += below;
+    first += count;
+  }
+  return result;
+}
+
+std::vector<Sides> sides_of(const Tensor& codes, const WeightLayout& layout, const std::vector<std::int32_t>& zero_points) {
+  if (codes.type() == DataType::kInt8) return sum_sides(codes.data<std::int8_t>(), layout, zero_points);
+  if (codes.type() == DataType::kUInt8) return sum_sides(codes.data<std::uint8_t>(), layout, zero_points);
+  const std::vector<std::int32_t> wide = codes_of(codes);
+  return sum_sides(std::span<const std::int32_t>(wide), layout, zero_points);
+}
+
 }  // namespace
 
 std::optional<AccumulatorProof> prove_accumulator(const QuantizedGraph& model, NodeId id) {
@@ -29,7 +79,6 @@ std::optional<AccumulatorProof> prove_accumulator(const QuantizedGraph& model, N
   if (src == nullptr || wei == nullptr || !weights.constant) return std::nullopt;
 
   const WeightLayout layout = weight_layout(node, weights.constant->shape());
-  const std::vector<std::int32_t> codes = codes_of(*weights.constant);
   std::vector<std::int64_t> bias(static_cast<std::size_t>(layout.channels), 0);
   if (operands.bias) {
     const std::vector<std::int32_t> b = codes_of(*model.graph.value(node.input(*operands.bias)).constant);
@@ -38,18 +87,14 @@ std::optional<AccumulatorProof> prove_accumulator(const QuantizedGraph& model, N
   const std::int64_t x_lo = src->qmin() - src->zero_point[0];
   const std::int64_t x_hi = src->qmax() - src->zero_point[0];
   // Partial sums must fit as well as the last one; a sum of the positive (negative) products alone bounds them in any order.
-  std::vector<std::int64_t> lo(bias.size(), 0);
-  std::vector<std::int64_t> hi(bias.size(), 0);
-  for (std::size_t i = 0; i < codes.size(); ++i) {
-    const auto o = static_cast<std::size_t>(layout.channel_of(static_cast<std::int64_t>(i)));
-    const std::int64_t w = codes[i] - wei->zero_point[o % wei->zero_point.size()];
-    lo[o] += std::min({w * x_lo, w * x_hi, std::int64_t{0}});
-    hi[o] += std::max({w * x_lo, w * x_hi, std::int64_t{0}});
-  }
+  const std::int64_t most = std::max<std::int64_t>(x_hi, 0);
+  const std::int64_t least = std::min<std::int64_t>(x_lo, 0);
+  const std::vector<Sides> sides = sides_of(*weights.constant, layout, wei->zero_point);
   AccumulatorProof proof;
   for (std::size_t o = 0; o < bias.size(); ++o) {
-    proof.lo = std::min(proof.lo, lo[o] + std::min<std::int64_t>(bias[o], 0));
-    proof.hi = std::max(proof.hi, hi[o] + std::max<std::int64_t>(bias[o], 0));
+    const Sides& w = sides[o];
+    proof.lo = std::min(proof.lo, w.above * least + w.below * most + std::min<std::int64_t>(bias[o], 0));
+    proof.hi = std::max(proof.hi, w.above * most + w.below * least + std::max<std::int64_t>(bias[o], 0));
   }
   proof.bits_needed = bits_for(proof.lo, proof.hi);
   const auto terms = static_cast<double>(std::max<std::int64_t>(1, layout.reduction));
