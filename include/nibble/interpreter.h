@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -34,6 +35,18 @@ class Interpreter {
   // As run(); `observe` gets every non-constant value (graph inputs first) as it is made, in plain row-major layout.
   using Callback = std::function<void(ValueId, const Tensor&)>;
   std::vector<Tensor> run(std::span<const Tensor> inputs, const Callback& observe);
+
+  // What if? keep() is run() that holds on to every value; replay() is that run with a change, and computes only the nodes that depend on it.
+  struct Change {
+    std::map<ValueId, Tensor> constants;  // in the place of these initializers; same types and shapes
+    std::vector<bool> edited;             // by ValueId: float values that `edit` is to have as they are made; empty: none
+    // Changes a value's elements in place. They come in any order (a 4-D value may be channels-last), so the change is the same for each.
+    std::function<void(ValueId, std::span<float>)> edit;
+  };
+  std::vector<Tensor> keep(std::span<const Tensor> inputs);
+  // `observe`, if set, gets each value that differs from the kept run's, beside the kept one, both in the same order of elements.
+  using Difference = std::function<void(ValueId, std::span<const float> kept, std::span<const float> found)>;
+  std::vector<Tensor> replay(const Change& change, const Difference& observe = {});
 
  private:
   struct Impl;

@@ -63,6 +63,7 @@ struct Interpreter::Impl {
     DataType type() const { return plain.defined() ? plain.type() : nhwc.type(); }
   };
   std::vector<Slot> values;
+  std::vector<Slot> kept;  // of keep(), by value
   bool constants_ready = false;
 
   Impl(const Graph& g, const InterpreterOptions& o) : graph(g), options(o) {
@@ -249,6 +250,95 @@ struct Interpreter::Impl {
     release_all();
     return outputs;
   }
+
+  std::vector<Tensor> keep(std::span<const Tensor> inputs) {
+    kept.assign(values.size(), {});
+    const auto& ids = graph.inputs();
+    if (inputs.size() != ids.size()) fail(ErrorCode::kInvalidData, "{} inputs were given, the model takes {}", inputs.size(), ids.size());
+    release_all();
+    const nn::OnednnThreads onednn_threads(1);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      check_input(graph, ids[i], inputs[i]);
+      values[index(ids[i])].plain = inputs[i];
+    }
+    std::vector<const Tensor*> scratch;
+    for (std::size_t n = 0; n < steps.size(); ++n) {
+      if (!steps[n].is_constant || !constants_ready) run_step(n, scratch);
+    }
+    constants_ready = true;
+    std::vector<Tensor> outputs;
+    for (const ValueId id : graph.outputs()) outputs.push_back(plain(id));
+    kept = values;  // tensors share their storage
+    release_all();
+    return outputs;
+  }
+
+  // Elements of both in one order: that in which `slot` was made.
+  void report_difference(ValueId id, const Difference& observe) {
+    Slot& slot = values[index(id)];
+    Slot& other = kept[index(id)];
+    if (slot.type() != DataType::kFloat32 || other.type() != DataType::kFloat32) return;
+    if (slot.plain.defined()) {
+      if (!other.plain.defined()) other.plain = from_channels_last(pool.get(), other.nhwc);
+      observe(id, other.plain.data<float>(), slot.plain.data<float>());
+    } else {
+      if (!other.nhwc.defined()) other.nhwc = to_channels_last(pool.get(), other.plain);
+      observe(id, other.nhwc.data<float>(), slot.nhwc.data<float>());
+    }
+  }
+
+  std::vector<Tensor> replay(const Change& change, const Difference& observe) {
+    if (kept.empty()) fail(ErrorCode::kInvalidArgument, "replay: there is no kept run");
+    const nn::OnednnThreads onednn_threads(1);
+    values = kept;
+    std::vector<bool> differs(values.size(), false);
+    for (const auto& [id, tensor] : change.constants) {
+      const Slot& old = values[index(id)];
+      if (!graph.is_constant(id) || tensor.type() != old.type() || tensor.shape() != old.shape())
+        fail(ErrorCode::kInvalidArgument, "replay: '{}' cannot be replaced by {}{}", graph.value(id).name, to_string(tensor.type()),
+             to_string(tensor.shape()));
+      values[index(id)] = {.plain = tensor, .nhwc = {}};
+      differs[index(id)] = true;
+    }
+    const auto settle = [&](ValueId id) {
+      Slot& slot = values[index(id)];
+      if (index(id) < change.edited.size() && change.edited[index(id)] && slot.type() == DataType::kFloat32) {
+        if (slot.plain.defined()) slot.nhwc = {};
+        change.edit(id, (slot.plain.defined() ? slot.plain : slot.nhwc).mutable_data<float>());
+        differs[index(id)] = true;
+      }
+      if (observe && differs[index(id)]) report_difference(id, observe);
+    };
+    for (const ValueId id : graph.inputs()) settle(id);
+    std::vector<const Tensor*> scratch;
+    for (std::size_t n = 0; n < steps.size(); ++n) {
+      const Node& node = graph.nodes()[n];
+      if (steps[n].is_constant) continue;
+      bool again = false;
+      bool other_constant = false;
+      for (const ValueId id : node.inputs) {
+        if (id == kNoValue || !differs[index(id)]) continue;
+        again = true;
+        other_constant = other_constant || constant[index(id)];
+      }
+      if (again) {
+        // What the step keeps was made of the kept constants.
+        std::unique_ptr<OpState> held;
+        if (other_constant) held = std::move(steps[n].state);
+        run_step(n, scratch);
+        if (other_constant) steps[n].state = std::move(held);
+      }
+      for (const ValueId id : node.outputs) {
+        if (id == kNoValue) continue;
+        differs[index(id)] = again;
+        settle(id);
+      }
+    }
+    std::vector<Tensor> outputs;
+    for (const ValueId id : graph.outputs()) outputs.push_back(plain(id));
+    for (std::size_t v = 0; v < values.size(); ++v) values[v] = constant[v] ? kept[v] : Slot{};
+    return outputs;
+  }
 };
 
 Interpreter::Interpreter(const Graph& graph, const InterpreterOptions& options) : impl_(std::make_unique<Impl>(graph, options)) {}
@@ -259,5 +349,8 @@ std::vector<Tensor> Interpreter::run(std::span<const Tensor> inputs) { return im
 std::vector<Tensor> Interpreter::run(std::span<const Tensor> inputs, const Callback& observe) {
   return impl_->run(inputs, observe ? &observe : nullptr);
 }
+
+std::vector<Tensor> Interpreter::keep(std::span<const Tensor> inputs) { return impl_->keep(inputs); }
+std::vector<Tensor> Interpreter::replay(const Change& change, const Difference& observe) { return impl_->replay(change, observe); }
 
 }  // namespace nibble

@@ -249,5 +249,84 @@ TEST(InferTypes, LeavesUnknownOpsUnknown) {
   EXPECT_FALSE(infer_types(graph).types[static_cast<std::size_t>(graph.outputs()[0])].has_rank);
 }
 
+// Two branches that join, channels-last and plain nodes, a value that is read twice.
+constexpr const char* kBranching =
+    "graph g\nopset ai.onnx 13\ninput x float32[n,3,6,6]\ninput w1 float32[8,3,3,3]\ninput w2 float32[8,1,3,3]\ninput w3 float32[288,5]\n"
+    "a = Conv(x, w1) [pads=[1, 1, 1, 1], activation=\"Relu\"]\nb = Conv(a, w2) [pads=[1, 1, 1, 1], group=8]\nc = Add(a, b)\n"
+    "d = Flatten(c)\ny = MatMul(d, w3)\nz = Relu(b)\noutput y\noutput z";
+
+TEST(Interpreter, AReplayEqualsARunOfTheChangedGraph) {
+  const unsigned seed = 7;
+  std::mt19937 random(seed);
+  const Tensor w1 = random_tensor({8, 3, 3, 3}, random), w2 = random_tensor({8, 1, 3, 3}, random), w3 = random_tensor({288, 5}, random);
+  const Graph graph = with_constants(kBranching, {{"w1", w1}, {"w2", w2}, {"w3", w3}});
+  const std::vector<Tensor> x{random_tensor({2, 3, 6, 6}, random)};
+  Interpreter replayed(graph);
+  const auto kept = replayed.keep(x);
+  for (const std::string name : {"w1", "w2", "w3"}) {
+    SCOPED_TRACE(name);
+    const Tensor other = random_tensor(graph.value(*graph.find_value(name)).constant->shape(), random);
+    const Graph changed = with_constants(kBranching, {{"w1", name == "w1" ? other : w1}, {"w2", name == "w2" ? other : w2}, {"w3", name == "w3" ? other : w3}});
+    std::vector<std::string> seen;
+    const auto found = replayed.replay({.constants = {{*graph.find_value(name), other}}, .edited = {}, .edit = {}},
+                                       [&](ValueId id, std::span<const float>, std::span<const float>) { seen.push_back(graph.value(id).name); });
+    const auto expected = Interpreter(changed).run(x);
+    for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(bit_equal(expected[i], found[i])) << i;
+    if (name == "w1") { EXPECT_THAT(seen, ElementsAre("a", "b", "c", "d", "y", "z")); }
+    if (name == "w3") { EXPECT_THAT(seen, ElementsAre("y")); }
+  }
+  // Without a change, and after changes: the kept run.
+  const auto again = replayed.replay({});
+  for (std::size_t i = 0; i < kept.size(); ++i) EXPECT_TRUE(bit_equal(kept[i], again[i])) << i;
+  const auto run = replayed.run(x);
+  for (std::size_t i = 0; i < kept.size(); ++i) EXPECT_TRUE(bit_equal(kept[i], run[i])) << i;
+}
+
+TEST(Interpreter, AReplayEditsValues) {
+  const unsigned seed = 8;
+  std::mt19937 random(seed);
+  const Graph graph = with_constants(kBranching, {{"w1", random_tensor({8, 3, 3, 3}, random)}, {"w2", random_tensor({8, 1, 3, 3}, random)},
+                                                  {"w3", random_tensor({288, 5}, random)}});
+  const std::vector<Tensor> x{random_tensor({1, 3, 6, 6}, random)};
+  Interpreter run(graph);
+  const auto kept = run.keep(x);
+  std::vector<bool> edited(graph.values().size(), false);
+  const ValueId c = *graph.find_value("c");
+  edited[static_cast<std::size_t>(c)] = true;
+  std::int64_t count = 0;
+  const auto found = run.replay({.constants = {},
+                                 .edited = edited,
+                                 .edit =
+                                     [&](ValueId id, std::span<float> values) {
+                                       EXPECT_EQ(id, c);
+                                       for (float& v : values) v *= 2.0F;
+                                     }},
+                                [&](ValueId id, std::span<const float> before, std::span<const float> after) {
+                                  if (id != c) return;
+                                  ASSERT_EQ(before.size(), after.size());
+                                  for (std::size_t i = 0; i < before.size(); ++i) EXPECT_EQ(after[i], 2.0F * before[i]);
+                                  count += std::ssize(before);
+                                });
+  EXPECT_EQ(count, 8 * 36);
+  for (std::size_t i = 0; i < 5; ++i) EXPECT_FLOAT_EQ(found[0].data<float>()[i], 2.0F * kept[0].data<float>()[i]);
+  EXPECT_TRUE(bit_equal(found[1], kept[1])) << "z does not depend on c";
+  // The input, too; it is the caller's and stays as it was.
+  edited.assign(edited.size(), false);
+  edited[static_cast<std::size_t>(graph.inputs()[0])] = true;
+  const Tensor before = Tensor::from<float>(x[0].shape(), x[0].data<float>());
+  run.replay({.constants = {}, .edited = edited, .edit = [](ValueId, std::span<float> values) { std::fill(values.begin(), values.end(), 0.0F); }});
+  EXPECT_TRUE(bit_equal(before, x[0]));
+}
+
+TEST(Interpreter, AReplayRefusesAConstantOfAnotherShapeAndAValueThatIsNone) {
+  const Graph graph = parse_graph_text("graph g\nopset ai.onnx 13\ninput x float32[n,2]\nconst w float32[2,1] = {1, 2}\ny = MatMul(x, w)\noutput y");
+  Interpreter run(graph);
+  message_of([&] { run.replay({}); }, ErrorCode::kInvalidArgument);
+  run.keep(std::vector<Tensor>{Tensor::from<float>({1, 2}, {3, 4})});
+  for (const auto& [name, tensor] : {std::pair{"w", Tensor::zeros(DataType::kFloat32, {1, 2})}, std::pair{"y", Tensor::zeros(DataType::kFloat32, {1, 1})}})
+    EXPECT_THAT(message_of([&] { run.replay({.constants = {{*graph.find_value(name), tensor}}, .edited = {}, .edit = {}}); }, ErrorCode::kInvalidArgument),
+                HasSubstr(std::string("'") + name + "'"));
+}
+
 }  // namespace
 }  // namespace nibble
