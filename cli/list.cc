@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "command.h"
+#include "nibble/analyze.h"
 #include "nibble/calibrate.h"
 #include "nibble/interpreter.h"
 #include "nibble/methods.h"
@@ -50,6 +51,12 @@ std::string list_kernel_names() {
   return out;
 }
 
+std::string list_causes() {
+  std::string out;
+  for (const CauseInfo& row : cause_table()) out += fmt::format("{:<26} {}; fix: {}\n", row.id, row.summary, row.fix);
+  return out;
+}
+
 std::string list_target_names() {
   std::string out;
   for (const TargetInfo& row : list_targets()) out += fmt::format("{:<16} {}\n", row.name, row.summary);
@@ -60,14 +67,15 @@ std::string list_target_names() {
 
 void add_list(CLI::App& app, Context&) {
   const auto what = std::make_shared<std::string>();
-  CLI::App& command = *app.add_subcommand("list", "List what nibble knows: observers, methods, ops, kernels, targets");
-  command.add_option("WHAT", *what, "observers, methods, ops, kernels or targets");
+  CLI::App& command = *app.add_subcommand("list", "List what nibble knows: observers, methods, ops, kernels, targets, causes");
+  command.add_option("WHAT", *what, "observers, methods, ops, kernels, targets or causes");
   command.callback([what] {
-    if (what->empty()) throw UsageError("list what? observers, methods, ops, kernels or targets");
-    check_choice("list", *what, {"observers", "methods", "ops", "kernels", "targets"});
+    if (what->empty()) throw UsageError("list what? observers, methods, ops, kernels, targets or causes");
+    check_choice("list", *what, {"observers", "methods", "ops", "kernels", "targets", "causes"});
     print(*what == "observers" ? list_observers()
           : *what == "methods" ? list_methods()
           : *what == "ops"     ? list_operators()
+          : *what == "causes"  ? list_causes()
           : *what == "kernels" ? list_kernel_names()
                                : list_target_names());
   });
