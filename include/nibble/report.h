@@ -97,6 +97,7 @@ struct BenchmarkResult {
   std::int64_t batch = 1;
   std::int64_t runs = 0;
   std::string isa;
+  double start_ms = 0;             // reading the file, lowering and planning; median of some. 0: float, or the model came from no file
   std::vector<StepProfile> steps;  // with per_op
 };
 BenchmarkResult benchmark(const Model& model, const BenchmarkOptions& options);

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <functional>
 #include <random>
 
@@ -91,11 +92,30 @@ void median_steps(std::vector<std::vector<StepProfile>> runs, std::vector<StepPr
   }
 }
 
+// From the file to a session that is ready for these inputs: its first run, less the time of a run.
+double start_time(const Model& model, const BenchmarkOptions& options, const std::vector<Tensor>& inputs, double run_ms) {
+  constexpr int kStarts = 3;
+  std::error_code ignored;
+  if (!std::filesystem::exists(model.path, ignored)) return 0;
+  std::vector<double> times;
+  for (int i = 0; i < kStarts; ++i) {
+    const auto before = Clock::now();
+    Model again = load_model(model.path);
+    if (!again.quantized) return 0;
+    Session session(lower(std::move(*again.quantized)), {.threads = options.threads});
+    session.run(inputs);
+    times.push_back(milliseconds(Clock::now() - before));
+  }
+  std::sort(times.begin(), times.end());
+  return std::max(0.0, percentile(times, 0.5) - run_ms);
+}
+
 void benchmark_integer(const Model& model, const BenchmarkOptions& options, const std::vector<Tensor>& inputs, BenchmarkResult& result) {
   const Program program = lower(*model.quantized);
   Session session(program, {.threads = options.threads});
   measure([&] { session.run(inputs); }, options.min_seconds, result);
   result.isa = active_isa();
+  result.start_ms = start_time(model, options, inputs, result.median_ms);
   if (!options.per_op) return;
   session.set_profiling(true);
   std::vector<std::vector<StepProfile>> runs;

@@ -128,6 +128,7 @@ std::string to_json(const CompareResult& result) {
 std::string to_json(const BenchmarkResult& result) {
   Json json = {{"median_ms", result.median_ms}, {"p10_ms", result.p10_ms}, {"p90_ms", result.p90_ms}, {"threads", result.threads},
                {"batch", result.batch},         {"runs", result.runs},     {"isa", result.isa}};
+  if (result.start_ms > 0) json["start_ms"] = result.start_ms;
   if (!result.steps.empty()) {
     Json steps = Json::array();
     for (const StepProfile& step : result.steps)

@@ -174,6 +174,7 @@ std::string to_text(const BenchmarkResult& result) {
   std::string out =
       fmt::format("median {:.3f} ms   p10 {:.3f} ms   p90 {:.3f} ms   ({} runs, {} thread{}, batch {}, {})\n", result.median_ms,
                   result.p10_ms, result.p90_ms, result.runs, result.threads, result.threads == 1 ? "" : "s", result.batch, result.isa);
+  if (result.start_ms > 0) out += fmt::format("start  {:.1f} ms   (from the file to the first run)\n", result.start_ms);
   if (result.steps.empty()) return out;
   double total = 0;
   for (const StepProfile& step : result.steps) total += step.microseconds;
