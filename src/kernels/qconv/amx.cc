@@ -45,8 +45,8 @@ class Gather {
         call_(call),
         channels_(s_.in_channels / s_.groups),
         first_channel_(first_channel),
-        tap_(conv.merged_taps ? channels_ : padded_run(conv)),
-        tap_row_(conv.merged_taps ? padded_run(conv) : s_.kernel_w * tap_),
+        tap_(padded_run(conv)),
+        tap_row_(s_.kernel_w * tap_),
         distance_(distance_of(conv)),
         // The taps of a row are neighbours in src as well.
         contiguous_(s_.dilation_w == 1 && call.ld_src == channels_ && tap_ == channels_),
@@ -120,11 +120,11 @@ class Gather {
 
 bool amx_pays(const PackedConv& conv, std::int64_t pixels) {
   const PackedGemm& group = conv.groups.front();
-  return conv.isa == Isa::kAmx && !is_gemm(conv.shape) && amx_pays(pixels, group.n, conv.taps * conv.run);
+  return conv.isa == Isa::kAmx && !is_gemm(conv.shape) && !conv.gathered && amx_pays(pixels, group.n, conv.taps * conv.run);
 }
 
 std::int64_t amx_scratch_bytes(const PackedConv& conv) {
-  if (conv.isa != Isa::kAmx || is_gemm(conv.shape)) return 0;
+  if (conv.isa != Isa::kAmx || is_gemm(conv.shape) || conv.gathered) return 0;
   return pixels_at_once(conv) * distance_of(conv) + zeros_bytes(conv) + bias_bytes(conv);
 }
 

@@ -6,8 +6,9 @@
 namespace nibble::kernels {
 namespace {
 
-// Up to this many channels a row of taps is one run: KW C bytes waste less of the groups of four than C bytes a tap would.
-constexpr std::int64_t kMergeChannels = 15;
+// Up to this many channels whose number is no multiple of four, output pixels are gathered into rows: taps of C bytes would waste much of
+// the groups of four, and their pointers cost more than a copy of the bytes.
+constexpr std::int64_t kGatherChannels = 15;
 
 }  // namespace
 
@@ -16,10 +17,9 @@ PackedConv pack_conv(const ConvShape& shape, const ConvWeights& w, Isa isa) {
   const std::int64_t group_in = shape.in_channels / shape.groups;
   const std::int64_t group_out = shape.out_channels / shape.groups;
   const std::int64_t taps = shape.kernel_h * shape.kernel_w;
-  conv.merged_taps =
-      shape.groups == 1 && shape.dilation_w == 1 && shape.kernel_w > 1 && shape.in_channels % 4 != 0 && group_in <= kMergeChannels;
-  conv.taps = conv.merged_taps ? shape.kernel_h : taps;
-  conv.run = conv.merged_taps ? shape.kernel_w * group_in : group_in;
+  conv.gathered = shape.groups == 1 && taps > 1 && shape.in_channels % 4 != 0 && group_in <= kGatherChannels;
+  conv.taps = conv.gathered ? 1 : taps;
+  conv.run = conv.gathered ? taps * group_in : group_in;
   const std::int64_t padded_run = (conv.run + 3) / 4 * 4;
   const bool reference = isa == Isa::kReference;
 
@@ -33,9 +33,7 @@ PackedConv pack_conv(const ConvShape& shape, const ConvWeights& w, Isa isa) {
         for (std::int64_t t = 0; t < taps; ++t) {
           const auto raw = static_cast<std::uint8_t>(w.wei[((g * group_out + o) * group_in + i) * taps + t]);
           const auto value = static_cast<std::int8_t>(raw ^ w.flip);
-          const std::int64_t kh = t / shape.kernel_w;
-          const std::int64_t kw = t % shape.kernel_w;
-          const std::int64_t row = conv.merged_taps ? kh * padded_run + kw * group_in + i : t * padded_run + i;
+          const std::int64_t row = t * (conv.gathered ? group_in : padded_run) + i;
           matrix[static_cast<std::size_t>(row * group_out + o)] = value;
         }
     const auto part = [&](std::span<const std::int32_t> all) {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/qconv/amx.h"
+#include "kernels/qconv/gather.h"
 #include "kernels/qconv/reference.h"
 #include "kernels/qgemm/driver.h"
 
@@ -15,20 +16,32 @@ constexpr std::int64_t kStride = kRowBlock + kMaxTileRows;  // of the pointer ta
 
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
+// Bytes from one gathered pixel to the next: whole groups of four, or whole lines of the cache, as tile registers want them.
+std::int64_t gathered_row(const PackedConv& conv) { return round_up(conv.run, conv.isa == Isa::kAmx ? 64 : 4); }
+
+// Pixels that are gathered at once: so many that they stay in the first-level cache.
+std::int64_t gathered_pixels(const PackedConv& conv) {
+  constexpr std::int64_t kBytes = 16384;
+  return std::max(kBytes / gathered_row(conv) / kRowBlock, std::int64_t{1}) * kRowBlock;
+}
+
 // How the scratch memory is cut.
 struct Scratch {
   std::int64_t pointers = 0;  // bytes of the table
   std::int64_t zeros = 0;     // one run of zx
-  std::int64_t copies = 0;    // merged taps that cross the border: kRowBlock x taps runs
+  std::int64_t copies = 0;    // gathered pixels
   std::int64_t bias = 0;
   std::int64_t total() const { return pointers + zeros + copies + bias; }
 };
 
 Scratch scratch_of(const PackedConv& conv) {
   Scratch s;
-  s.pointers = round_up(conv.taps * kStride * static_cast<std::int64_t>(sizeof(void*)), 64);
-  s.zeros = round_up(conv.run, 64);
-  if (conv.merged_taps) s.copies = round_up(kRowBlock * conv.taps * round_up(conv.run, 4), 64);
+  if (conv.gathered) {
+    s.copies = round_up(gathered_pixels(conv) * gathered_row(conv) + kGatherSlack, 64);
+  } else {
+    s.pointers = round_up(conv.taps * kStride * static_cast<std::int64_t>(sizeof(void*)), 64);
+    s.zeros = round_up(conv.run, 64);
+  }
   const std::int64_t group_out = conv.shape.out_channels / conv.shape.groups;
   s.bias = round_up((group_out + kChannelSlack) * static_cast<std::int64_t>(sizeof(std::int32_t)), 64);
   return s;
@@ -41,15 +54,11 @@ struct PixelRun {
 
 class Pointers {
  public:
-  Pointers(const PackedConv& conv, const ConvCall& call, const std::uint8_t** table, const std::uint8_t* zeros, std::uint8_t* copies,
-           std::uint8_t zx)
-      : conv_(conv), call_(call), s_(conv.shape), table_(table), zeros_(zeros), copies_(copies), zx_(zx) {}
+  Pointers(const ConvShape& shape, const ConvCall& call, const std::uint8_t** table, const std::uint8_t* zeros)
+      : s_(shape), call_(call), table_(table), zeros_(zeros) {}
 
   // True if a pointer leads into the last bytes of src, so that nothing past its run may be read.
-  bool fill(const PixelRun& run, std::int64_t group_offset) { return conv_.merged_taps ? fill_merged(run) : fill_taps(run, group_offset); }
-
- private:
-  bool fill_taps(const PixelRun& run, std::int64_t group_offset) {
+  bool fill(const PixelRun& run, std::int64_t group_offset) {
     bool at_end = false;
     const std::int64_t step = s_.stride_w * call_.ld_src;
     for (std::int64_t kh = 0; kh < s_.kernel_h; ++kh) {
@@ -80,54 +89,11 @@ class Pointers {
     return at_end;
   }
 
-  // A tap is KW neighbouring pixels: in place where they all lie inside of the row and nothing lies between them, else a copy.
-  bool fill_merged(const PixelRun& run) {
-    bool at_end = false;
-    const std::int64_t channels = s_.in_channels;
-    for (std::int64_t kh = 0; kh < s_.kernel_h; ++kh) {
-      const std::int64_t ih = run.oh * s_.stride_h + kh * s_.dilation_h - s_.pad_top;
-      const bool inside = ih >= 0 && ih < call_.in_h;
-      at_end = at_end || (inside && run.b == call_.batch - 1 && ih == call_.in_h - 1);
-      const std::uint8_t** out = table_ + kh * kStride + run.first;
-      const std::uint8_t* row = call_.src + (run.b * call_.in_h + (inside ? ih : 0)) * call_.in_w * call_.ld_src;
-      const std::int64_t count = run.ow_end - run.ow_begin;
-      if (!inside) {
-        std::fill_n(out, count, zeros_);
-        continue;
-      }
-      // The outputs whose taps all lie inside of the row: 0 <= iw <= in_w - KW.
-      const std::int64_t room = call_.in_w - s_.kernel_w + s_.pad_left;
-      const std::int64_t low = (s_.pad_left + s_.stride_w - 1) / s_.stride_w;
-      const std::int64_t high = room < 0 || call_.ld_src != channels ? 0 : room / s_.stride_w + 1;
-      const std::int64_t begin = std::clamp(low, run.ow_begin, run.ow_end) - run.ow_begin;
-      const std::int64_t end = std::clamp(high, begin + run.ow_begin, run.ow_end) - run.ow_begin;
-      for (std::int64_t i = 0; i < begin; ++i) out[i] = copy_of(run, i, kh, row);
-      const std::int64_t step = s_.stride_w * channels;
-      const std::uint8_t* p = row + ((run.ow_begin + begin) * s_.stride_w - s_.pad_left) * channels;
-      for (std::int64_t i = begin; i < end; ++i, p += step) out[i] = p;
-      for (std::int64_t i = end; i < count; ++i) out[i] = copy_of(run, i, kh, row);
-    }
-    return at_end;
-  }
-
-  const std::uint8_t* copy_of(const PixelRun& run, std::int64_t i, std::int64_t kh, const std::uint8_t* row) {
-    const std::int64_t channels = s_.in_channels;
-    const std::int64_t iw = (run.ow_begin + i) * s_.stride_w - s_.pad_left;
-    std::uint8_t* copy = copies_ + ((run.first + i) * conv_.taps + kh) * round_up(conv_.run, 4);
-    for (std::int64_t kw = 0; kw < s_.kernel_w; ++kw) {
-      const bool valid = iw + kw >= 0 && iw + kw < call_.in_w;
-      for (std::int64_t c = 0; c < channels; ++c) copy[kw * channels + c] = valid ? row[(iw + kw) * call_.ld_src + c] : zx_;
-    }
-    return copy;
-  }
-
-  const PackedConv& conv_;
-  const ConvCall& call_;
+ private:
   const ConvShape& s_;
+  const ConvCall& call_;
   const std::uint8_t** table_;
   const std::uint8_t* zeros_;
-  std::uint8_t* copies_;
-  std::uint8_t zx_;
 };
 
 }  // namespace
@@ -146,8 +112,9 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
   const std::int32_t zx = call.dynamic_zero_point ? call.src_zero_point : conv.src_zero_point;
   auto* const bias = reinterpret_cast<std::int32_t*>(scratch.data() + cut.pointers + cut.zeros + cut.copies);
 
-  if (is_gemm(s) && call.in_h == call.out_h && call.in_w == call.out_w) {
-    const PackedGemm& weights = conv.groups[0];
+  const bool gemm_itself = is_gemm(s) && call.in_h == call.out_h && call.in_w == call.out_w;
+  if (gemm_itself || conv.gathered) {
+    PackedGemm weights = conv.groups[0];
     GemmCall gemm{.src = call.src,
                   .ld_src = call.ld_src,
                   .dst = call.dst,
@@ -160,10 +127,23 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
       fold_bias(weights, zx, bias);
       gemm.bias = bias;
     }
-    // Of a padded K only the run is read.
-    PackedGemm unpadded = weights;
-    unpadded.k = conv.run;
-    qgemm(unpadded, gemm, begin, end);
+    if (gemm_itself) {
+      weights.k = conv.run;  // of a padded K only the run is read
+      qgemm(weights, gemm, begin, end);
+      return;
+    }
+    auto* const rows = reinterpret_cast<std::uint8_t*>(scratch.data() + cut.pointers + cut.zeros);
+    const std::int64_t most = gathered_pixels(conv);
+    const std::int64_t element = call.dst_type == DstType::kInt32 ? 4 : 1;
+    gemm.src = rows;
+    gemm.ld_src = gathered_row(conv);
+    for (std::int64_t first = begin; first < end; first += gemm.rows) {
+      gemm.rows = std::min(most, end - first);
+      gather_pixels(s, call, static_cast<std::uint8_t>(zx), first, first + gemm.rows, rows, gemm.ld_src);
+      gemm.dst = static_cast<std::byte*>(call.dst) + first * call.ld_dst * element;
+      if (call.residual.src != nullptr) gemm.residual.src = call.residual.src + first * call.residual.ld_src;
+      qgemm(weights, gemm, 0, gemm.rows);
+    }
     return;
   }
 
@@ -174,9 +154,8 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
 
   auto** const table = reinterpret_cast<const std::uint8_t**>(scratch.data());
   auto* const zeros = reinterpret_cast<std::uint8_t*>(scratch.data() + cut.pointers);
-  auto* const copies = zeros + cut.zeros;
-  std::memset(zeros, zx, static_cast<std::size_t>(cut.zeros + cut.copies));
-  Pointers pointers(conv, call, table, zeros, copies, static_cast<std::uint8_t>(zx));
+  std::memset(zeros, zx, static_cast<std::size_t>(cut.zeros));
+  Pointers pointers(s, call, table, zeros);
   const std::int64_t group_in = s.in_channels / s.groups;
   const std::int64_t group_out = s.out_channels / s.groups;
 

@@ -5,7 +5,8 @@
 //   dst may be added to the requantized value (ResidualAdd).
 //
 // Implicit GEMM: for each block of output pixels a table of pointers, one a pixel and tap, feeds qgemm's tiles; padding points to a row of
-// zx. 1x1 with stride 1 is qgemm itself. A first layer with few channels takes a whole row of taps (KW C bytes) as one run.
+// zx. 1x1 with stride 1 is qgemm itself. A first layer with few channels copies what each output pixel sees into a row of KH KW C bytes,
+// some hundred pixels at a time, and is qgemm then.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +46,7 @@ struct PackedConv {
   std::vector<PackedGemm> groups;  // K is taps x run (each run padded to 4 bytes)
   std::int64_t taps = 0;           // entries of the pointer table a pixel
   std::int64_t run = 0;            // bytes behind each pointer
-  bool merged_taps = false;        // a tap is a row of KW C bytes
+  bool gathered = false;           // one tap: all of them, copied next to each other
   std::int32_t src_zero_point = 0;
   std::vector<std::int8_t> plain;  // reference: [O, C/G, KH, KW]
   std::int64_t bytes = 0;
