@@ -39,7 +39,7 @@ void check(Isa isa, const ConvCase& c, Random& random) {
   const std::span<std::byte> memory{scratch.data(), static_cast<std::size_t>(scratch_bytes)};
   // Tile registers are tried for all sizes, not only for those that they are chosen for.
   const auto product = [&](const ConvCall& run, std::int64_t begin, std::int64_t end) {
-    if (isa == Isa::kAmx && !is_gemm(s))
+    if (isa == Isa::kAmx && !is_gemm(s) && !conv.gathered)
       qconv_amx(conv, run, begin, end, memory);
     else
       qconv(conv, run, begin, end, memory);
