@@ -32,14 +32,14 @@ struct Rows {
   std::int64_t last_distance;
 };
 
-// A block whose sums are in memory.
+// A block whose sums are in memory. Rows that do not fill its tiles overlap the rows before: they come first, and count once.
 struct Block {
-  std::int64_t row[2];    // of the matrix: the first that counts in each of its tiles
-  std::int64_t skip[2];   // rows of the tile before that
-  std::int64_t count[2];  // 0: no second tile
+  std::int64_t row;    // of the matrix: the first that counts
+  std::int64_t skip;   // rows of sums before that
+  std::int64_t count;  // rows
   std::int64_t panel;
   std::int64_t panels;
-  const std::int32_t* sums;  // [2][16][panels][16]
+  const std::int32_t* sums;  // [rows][panels][16]; null: there is none
 };
 
 // The compiler does not know that loads of tiles, and of their configuration, read memory.
@@ -75,40 +75,15 @@ NIBBLE_INLINE void step(const std::uint8_t* a0, const std::uint8_t* a1, std::int
   }
 }
 
-// The sums of a block into tiles 0..3: [2][2], or [panels] of one tile's rows.
 template <int kTiles, int kPanels>
-NIBBLE_INLINE void multiply(const Rows& rows, const std::byte* b, std::int64_t panel_bytes, const std::int32_t* bias) {
-  is_read(rows.tile[0]);
-  // A distance of 0: the same row sixteen times.
-  _tile_loadd(0, bias, 0);
-  if constexpr (kPanels >= 2) _tile_loadd(1, bias + kTile, 0);
-  if constexpr (kTiles == 2) {
-    _tile_loadd(2, bias, 0);
-    if constexpr (kPanels >= 2) _tile_loadd(3, bias + kTile, 0);
-  } else {
-    if constexpr (kPanels >= 3) _tile_loadd(2, bias + 2 * kTile, 0);
-    if constexpr (kPanels >= 4) _tile_loadd(3, bias + 3 * kTile, 0);
-  }
-  const std::uint8_t* a0 = rows.tile[0];
-  const std::uint8_t* a1 = rows.tile[1];
-  for (std::int64_t i = 0; i < rows.steps; ++i) {
-    step<kTiles, kPanels>(a0, a1, rows.distance, b, panel_bytes);
-    a0 += 64;
-    a1 += 64;
-    b += 64 * kTile;
-  }
-  if (rows.last[0] != nullptr) step<kTiles, kPanels>(rows.last[0], rows.last[1], rows.last_distance, b, panel_bytes);
-}
-
-template <int kTiles, int kPanels>
-NIBBLE_INLINE void store(std::int32_t* sums) {
-  constexpr std::int64_t kRow = kPanels * kTile;  // elements
+NIBBLE_INLINE void store(std::int32_t* sums, std::int64_t second_row) {
   constexpr int kDistance = kPanels * 64;
   _tile_stored(0, sums, kDistance);
   if constexpr (kPanels >= 2) _tile_stored(1, sums + kTile, kDistance);
   if constexpr (kTiles == 2) {
-    _tile_stored(2, sums + kTile * kRow, kDistance);
-    if constexpr (kPanels >= 2) _tile_stored(3, sums + kTile * kRow + kTile, kDistance);
+    std::int32_t* const second = sums + second_row * kPanels * kTile;
+    _tile_stored(2, second, kDistance);
+    if constexpr (kPanels >= 2) _tile_stored(3, second + kTile, kDistance);
   } else {
     if constexpr (kPanels >= 3) _tile_stored(2, sums + 2 * kTile, kDistance);
     if constexpr (kPanels >= 4) _tile_stored(3, sums + 3 * kTile, kDistance);
@@ -125,15 +100,15 @@ NIBBLE_INLINE std::int32_t row_sum(const std::uint8_t* row, std::int64_t k) {
 }
 
 // What is not the common case: affine weights, integer laws, int32 output.
-__attribute__((noinline)) void finish_any(const QgemmAmx& g, const Block& block, int tile) {
+__attribute__((noinline)) void finish_any(const QgemmAmx& g, const Block& block) {
   const std::int64_t width = block.panels * kTile;
-  for (std::int64_t m = 0; m < block.count[tile]; ++m) {
-    const std::int32_t* sums = block.sums + (tile * kTile + block.skip[tile] + m) * width;
-    const std::int64_t row = block.row[tile] + m;
+  for (std::int64_t m = 0; m < block.count; ++m) {
+    const std::int32_t* sums = block.sums + (block.skip + m) * width;
+    const std::int64_t row = block.row + m;
     const std::int32_t sum = g.zero_points == nullptr ? 0 : row_sum(g.src + row * g.ld_src, g.k);
     for (std::int64_t p = 0; p < block.panels; ++p) {
       const std::int64_t column = (block.panel + p) * kTile;
-      __m512i v = _mm512_loadu_si512(sums + p * kTile);
+      __m512i v = _mm512_add_epi32(_mm512_loadu_si512(sums + p * kTile), _mm512_loadu_si512(g.bias + column));
       if (g.zero_points != nullptr)
         v = _mm512_sub_epi32(v, _mm512_mullo_epi32(_mm512_loadu_si512(g.zero_points + column), _mm512_set1_epi32(sum)));
       const std::int64_t left = g.columns - column;
@@ -154,93 +129,148 @@ enum class Finish { kPlain, kClamp, kAdd };
 
 // Law float32 to bytes, four vectors at a time: as many rows as make four panels. See x86_avx512vnni.cc.
 template <Finish kFinish, int kPanels>
-NIBBLE_INLINE void finish_float32(const QgemmAmx& g, const Block& block, int tile) {
-  constexpr int kRows = kPanels == 1 ? 4 : kPanels == 2 ? 2 : 1;
-  constexpr std::int64_t kWidth = kPanels * kTile;
-  const Requantize& r = g.requantize;
-  const __m512 hi = _mm512_set1_ps(static_cast<float>(r.qmax - r.zero_point));
-  const __m512i zero_point = _mm512_set1_epi16(static_cast<short>(kFinish == Finish::kAdd ? g.residual.offset_dst : r.zero_point));
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const std::int64_t column = block.panel * kTile;
-  const std::int64_t left = g.columns - column;
-  const __mmask64 mask = ~0ULL >> (64 - (left < kWidth ? left : kWidth));
-  __m512 multiplier[kMaxNarrow];
+class Finisher {
+ public:
+  NIBBLE_INLINE Finisher(const QgemmAmx& g, const Block& block) : addend_(g.requantize, g.residual), left_(block.count) {
+    const Requantize& r = g.requantize;
+    const std::int64_t column = block.panel * kTile;
+    const std::int64_t columns = g.columns - column;
+    whole_ = columns >= kWidth;
+    mask_ = ~0ULL >> (64 - (whole_ ? kWidth : columns));
+    hi_ = _mm512_set1_ps(static_cast<float>(r.qmax - r.zero_point));
+    zero_point_ = _mm512_set1_epi16(static_cast<short>(kFinish == Finish::kAdd ? g.residual.offset_dst : r.zero_point));
+    qmin_ = _mm512_set1_epi8(static_cast<char>(kFinish == Finish::kAdd ? g.residual.qmin : r.qmin));
+    qmax_ = _mm512_set1_epi8(static_cast<char>(kFinish == Finish::kAdd ? g.residual.qmax : r.qmax));
+    order_ = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
 #pragma GCC unroll 4
-  for (int p = 0; p < kPanels; ++p) multiplier[p] = _mm512_loadu_ps(r.multiplier + column + p * kTile);
-  const std::int32_t* sums = block.sums + (tile * kTile + block.skip[tile]) * kWidth;
-  std::uint8_t* dst = g.dst + block.row[tile] * g.ld_dst + column;
-  const Addend addend(r, g.residual);
-  const std::uint8_t* other = kFinish == Finish::kAdd ? g.residual.src + block.row[tile] * g.residual.ld_src + column : nullptr;
-  for (std::int64_t m = 0; m < block.count[tile]; m += kRows) {
+    for (int p = 0; p < kPanels; ++p) {
+      bias_[p] = _mm512_loadu_si512(g.bias + column + p * kTile);
+      multiplier_[p] = _mm512_loadu_ps(r.multiplier + column + p * kTile);
+    }
+    sums_ = block.sums + block.skip * kWidth;
+    dst_ = g.dst + block.row * g.ld_dst + column;
+    ld_dst_ = g.ld_dst;
+    if constexpr (kFinish == Finish::kAdd) {
+      other_ = g.residual.src + block.row * g.residual.ld_src + column;
+      ld_other_ = g.residual.ld_src;
+    }
+  }
+
+  NIBBLE_INLINE bool is_done() const { return left_ <= 0; }
+
+  NIBBLE_INLINE void next() {
     __m512i v[4];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const int from = i < kRows * kPanels ? i : kRows * kPanels - 1;
-      const __m512i acc = _mm512_loadu_si512(sums + from * kTile);
+      const int p = from % kPanels;
+      const __m512i acc = _mm512_add_epi32(bias_[p], _mm512_loadu_si512(sums_ + from * kTile));
       if constexpr (kFinish == Finish::kPlain) {
-        v[i] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier[from % kPanels]));
+        v[i] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier_[p]));
       } else if constexpr (kFinish == Finish::kClamp) {
-        v[i] = scale_float32(acc, multiplier[from % kPanels], hi);
+        v[i] = scale_float32(acc, multiplier_[p], hi_);
       } else {
-        const __mmask64 part = m + from / kPanels < block.count[tile] ? mask >> (from % kPanels * kTile) : __mmask64{0};
-        v[i] = addend.sum(
-            acc, multiplier[from % kPanels],
-            _mm_maskz_loadu_epi8(static_cast<__mmask16>(part), other + from / kPanels * g.residual.ld_src + from % kPanels * kTile));
+        const __mmask64 part = from / kPanels < left_ ? mask_ >> (p * kTile) : __mmask64{0};
+        v[i] = addend_.sum(acc, multiplier_[p],
+                           _mm_maskz_loadu_epi8(static_cast<__mmask16>(part), other_ + from / kPanels * ld_other_ + p * kTile));
       }
     }
-    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
-    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point_);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point_);
     __m512i q = _mm512_packus_epi16(low, high);
-    if constexpr (kFinish != Finish::kPlain) {
-      q = _mm512_max_epu8(q, _mm512_set1_epi8(static_cast<char>(kFinish == Finish::kAdd ? g.residual.qmin : r.qmin)));
-      q = _mm512_min_epu8(q, _mm512_set1_epi8(static_cast<char>(kFinish == Finish::kAdd ? g.residual.qmax : r.qmax)));
-    }
-    q = _mm512_permutexvar_epi32(order, q);
-    if constexpr (kRows == 1) {
-      _mm512_mask_storeu_epi8(dst, mask, q);
-    } else if constexpr (kRows == 2) {
-      const auto half = static_cast<__mmask32>(mask);
-      _mm256_mask_storeu_epi8(dst, half, _mm512_castsi512_si256(q));
-      if (m + 1 < block.count[tile]) _mm256_mask_storeu_epi8(dst + g.ld_dst, half, _mm512_extracti64x4_epi64(q, 1));
-    } else {
-      const auto quarter = static_cast<__mmask16>(mask);
-      _mm_mask_storeu_epi8(dst, quarter, _mm512_castsi512_si128(q));
-      if (m + 1 < block.count[tile]) _mm_mask_storeu_epi8(dst + g.ld_dst, quarter, _mm512_extracti32x4_epi32(q, 1));
-      if (m + 2 < block.count[tile]) _mm_mask_storeu_epi8(dst + 2 * g.ld_dst, quarter, _mm512_extracti32x4_epi32(q, 2));
-      if (m + 3 < block.count[tile]) _mm_mask_storeu_epi8(dst + 3 * g.ld_dst, quarter, _mm512_extracti32x4_epi32(q, 3));
-    }
-    sums += kRows * kWidth;
-    dst += kRows * g.ld_dst;
-    if constexpr (kFinish == Finish::kAdd) other += kRows * g.residual.ld_src;
+    if constexpr (kFinish != Finish::kPlain) q = _mm512_min_epu8(_mm512_max_epu8(q, qmin_), qmax_);
+    put(_mm512_permutexvar_epi32(order_, q));
+    sums_ += kRows * kWidth;
+    dst_ += kRows * ld_dst_;
+    if constexpr (kFinish == Finish::kAdd) other_ += kRows * ld_other_;
+    left_ -= kRows;
   }
+
+ private:
+  static constexpr int kRows = kPanels == 1 ? 4 : kPanels == 2 ? 2 : 1;
+  static constexpr std::int64_t kWidth = kPanels * kTile;
+
+  NIBBLE_INLINE void put(__m512i q) const {
+    if constexpr (kRows == 1) {
+      if (whole_ && kPanels == 4)
+        _mm512_storeu_si512(dst_, q);
+      else
+        _mm512_mask_storeu_epi8(dst_, mask_, q);
+    } else if constexpr (kRows == 2) {
+      if (whole_ && left_ >= 2) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst_), _mm512_castsi512_si256(q));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst_ + ld_dst_), _mm512_extracti64x4_epi64(q, 1));
+      } else {
+        const auto half = static_cast<__mmask32>(mask_);
+        _mm256_mask_storeu_epi8(dst_, half, _mm512_castsi512_si256(q));
+        if (left_ >= 2) _mm256_mask_storeu_epi8(dst_ + ld_dst_, half, _mm512_extracti64x4_epi64(q, 1));
+      }
+    } else {
+      const auto quarter = static_cast<__mmask16>(mask_);
+      _mm_mask_storeu_epi8(dst_, quarter, _mm512_castsi512_si128(q));
+      if (left_ >= 2) _mm_mask_storeu_epi8(dst_ + ld_dst_, quarter, _mm512_extracti32x4_epi32(q, 1));
+      if (left_ >= 3) _mm_mask_storeu_epi8(dst_ + 2 * ld_dst_, quarter, _mm512_extracti32x4_epi32(q, 2));
+      if (left_ >= 4) _mm_mask_storeu_epi8(dst_ + 3 * ld_dst_, quarter, _mm512_extracti32x4_epi32(q, 3));
+    }
+  }
+
+  __m512i bias_[kMaxNarrow];  // kPanels of them
+  __m512 multiplier_[kMaxNarrow];
+  __m512 hi_;
+  __m512i zero_point_, qmin_, qmax_, order_;
+  Addend addend_;
+  const std::int32_t* sums_;
+  std::uint8_t* dst_;
+  const std::uint8_t* other_ = nullptr;
+  std::int64_t ld_dst_;
+  std::int64_t ld_other_ = 0;
+  std::int64_t left_;
+  __mmask64 mask_;
+  bool whole_;
+};
+
+// Nothing to finish.
+class Nothing {
+ public:
+  NIBBLE_INLINE bool is_done() const { return true; }
+  NIBBLE_INLINE void next() {}
+};
+
+template <typename Work>
+NIBBLE_INLINE void finish_all(Work work) {
+  while (!work.is_done()) work.next();
 }
 
 template <int kPanels>
-NIBBLE_INLINE void finish_panels(const QgemmAmx& g, const Block& block, int tile) {
+NIBBLE_INLINE void finish_panels(const QgemmAmx& g, const Block& block) {
   if (g.residual.src != nullptr)
-    finish_float32<Finish::kAdd, kPanels>(g, block, tile);
+    finish_all(Finisher<Finish::kAdd, kPanels>(g, block));
   else if (g.requantize.plain)
-    finish_float32<Finish::kPlain, kPanels>(g, block, tile);
+    finish_all(Finisher<Finish::kPlain, kPanels>(g, block));
   else
-    finish_float32<Finish::kClamp, kPanels>(g, block, tile);
+    finish_all(Finisher<Finish::kClamp, kPanels>(g, block));
 }
 
-NIBBLE_INLINE void finish(const QgemmAmx& g, const Block& block) {
-  const bool fast = g.zero_points == nullptr && g.acc == nullptr && g.requantize.multiplier != nullptr &&
-                    (g.residual.src == nullptr || g.residual.float32);
-  for (int tile = 0; tile < 2; ++tile) {
-    if (block.count[tile] == 0) continue;
-    if (!fast)
-      finish_any(g, block, tile);
-    else if (block.panels == 2)
-      finish_panels<2>(g, block, tile);
-    else if (block.panels == 4)
-      finish_panels<4>(g, block, tile);
-    else if (block.panels == 3)
-      finish_panels<3>(g, block, tile);
-    else
-      finish_panels<1>(g, block, tile);
+// The sums of a block into tiles 0..3: [2][2], or [panels] of one tile's rows. Between the steps some of `work` each: only instructions
+// that are near each other run at once.
+template <int kTiles, int kPanels, typename Work>
+NIBBLE_INLINE void multiply(const Rows& rows, const std::byte* b, std::int64_t panel_bytes, Work work, std::int64_t portion) {
+  is_read(rows.tile[0]);
+  _tile_zero(0);
+  if constexpr (kTiles == 2 || kPanels >= 3) _tile_zero(2);
+  if constexpr (kPanels >= 2) _tile_zero(1);
+  if constexpr (kTiles * kPanels == 4) _tile_zero(3);
+  const std::uint8_t* a0 = rows.tile[0];
+  const std::uint8_t* a1 = rows.tile[1];
+  for (std::int64_t i = 0; i < rows.steps; ++i) {
+    step<kTiles, kPanels>(a0, a1, rows.distance, b, panel_bytes);
+    a0 += 64;
+    a1 += 64;
+    b += 64 * kTile;
+    for (std::int64_t j = 0; j < portion && !work.is_done(); ++j) work.next();
   }
+  if (rows.last[0] != nullptr) step<kTiles, kPanels>(rows.last[0], rows.last[1], rows.last_distance, b, panel_bytes);
+  while (!work.is_done()) work.next();
 }
 
 // The last bytes of 16 rows, at an end of memory.
@@ -251,13 +281,26 @@ NIBBLE_INLINE void copy_last(const std::uint8_t* src, std::int64_t ld_src, std::
 
 class Product {
  public:
-  explicit Product(const QgemmAmx& g) : g_(g), panels_((g.columns + kTile - 1) / kTile), tile_rows_(g.rows < kTile ? g.rows : kTile) {
+  explicit Product(const QgemmAmx& g)
+      : g_(g),
+        panels_((g.columns + kTile - 1) / kTile),
+        tile_rows_(g.rows < kTile ? g.rows : kTile),
+        padded_((g.k + 63) / 64 * 64),
+        step_(g.k < kAmxStep ? (g.k + 3) / 4 * 4 : kAmxStep),
+        vectors_(g.zero_points == nullptr && g.acc == nullptr && g.requantize.multiplier != nullptr &&
+                 (g.residual.src == nullptr || g.residual.float32)) {
     TileConfig config;
     // Tiles 0..3 of sums and 4, 5 of src have the matrix's rows if it has few; 6 and 7 hold weights.
     for (int i = 0; i < 6; ++i) config.rows[i] = static_cast<std::uint8_t>(tile_rows_);
+    if (g.k < kAmxStep) {
+      // A single step, and so narrow that fewer rows of src cross cache lines.
+      config.row_bytes[4] = config.row_bytes[5] = static_cast<std::uint16_t>(step_);
+      config.rows[6] = config.rows[7] = static_cast<std::uint8_t>(step_ / 4);
+    }
     is_read(&config);
     _tile_loadconfig(&config);
   }
+
   // Weights in the second-level cache: all of them for each block of rows. Else some panels at a time for as many rows as stay there.
   void run() {
     constexpr std::int64_t kCacheBytes = 1 << 20;
@@ -270,10 +313,26 @@ class Product {
       if (copied) copy(row, end);
       for (std::int64_t panel = 0; panel < panels_; panel += width) {
         const std::int64_t panels = panel + width < panels_ ? width : panels_ - panel;
-        for (std::int64_t first = row; first < end; first += kBlock) block(first, end, panel, panels, copied);
+        for (std::int64_t first = row; first < end; first += kBlock) {
+          const std::int64_t count = end - first < kBlock ? end - first : kBlock;
+          if (count > kTile) {
+            if (panels == 2)
+              block<2, 2>(first, count, panel, copied);
+            else
+              block<2, 1>(first, count, panel, copied);
+          } else if (panels == 4) {
+            block<1, 4>(first, count, panel, copied);
+          } else if (panels == 3) {
+            block<1, 3>(first, count, panel, copied);
+          } else if (panels == 2) {
+            block<1, 2>(first, count, panel, copied);
+          } else {
+            block<1, 1>(first, count, panel, copied);
+          }
+        }
       }
     }
-    if (waiting_.sums != nullptr) finish(g_, waiting_);
+    finish_waiting();
     _tile_release();  // the operating system need not save what is released
   }
 
@@ -282,85 +341,96 @@ class Product {
 
   bool copy_pays() const {
     const bool aligned = g_.ld_src % 64 == 0 && reinterpret_cast<std::uintptr_t>(g_.src) % 64 == 0;
-    return !aligned && panels_ >= 4 && g_.k <= kCopiedK;
+    return !aligned && panels_ >= 4 && g_.k > 32 && g_.k <= kCopiedK;
   }
 
-  // Blocks of fewer rows than theirs end with the matrix: the last tile overlaps the one before, and the rows in both count once.
-  std::int64_t tile_row(std::int64_t first) const { return first + tile_rows_ <= g_.rows ? first : g_.rows - tile_rows_; }
+  // The tiles of `count` rows from `first` on.
+  struct Tiles {
+    std::int64_t row;     // of the first
+    std::int64_t second;  // rows from there to the second; 0: there is none
+  };
+  Tiles tiles_of(std::int64_t first, std::int64_t count) const {
+    if (count <= kTile) return {first + tile_rows_ <= g_.rows ? first : g_.rows - tile_rows_, 0};
+    const std::int64_t row = first + kBlock <= g_.rows ? first : g_.rows > kBlock ? g_.rows - kBlock : 0;
+    return {row, row + kBlock <= g_.rows ? kTile : g_.rows - kTile - row};
+  }
 
   void copy(std::int64_t first, std::int64_t end) {
-    const std::int64_t distance = (g_.k + 63) / 64 * 64;
-    for (int i = 0; i < 2 && first + i * kTile < end; ++i)
-      copy_rows_avx512(g_.src + tile_row(first + i * kTile) * g_.ld_src, g_.ld_src, copied_ + i * kTile * distance, distance, tile_rows_,
-                       g_.k);
+    const Tiles tiles = tiles_of(first, end - first);
+    copy_rows_avx512(g_.src + tiles.row * g_.ld_src, g_.ld_src, copied_, padded_, tiles.second + tile_rows_, g_.k);
   }
 
-  void block(std::int64_t first, std::int64_t end, std::int64_t panel, std::int64_t panels, bool copied) {
-    Block next{};
-    Rows rows{};
-    rows.distance = g_.ld_src;
-    rows.steps = g_.k / 64;
+  template <int kTiles, int kPanels>
+  void block(std::int64_t first, std::int64_t count, std::int64_t panel, bool copied) {
+    const Tiles tiles = tiles_of(first, count);
     const std::int64_t left = g_.k % 64;
-    const std::int64_t padded = (g_.k + 63) / 64 * 64;
-    rows.tile[1] = g_.src;
-    for (int i = 0; i < 2 && first + i * kTile < end; ++i) {
-      const std::int64_t at = first + i * kTile;
-      const std::int64_t row = tile_row(at);
-      next.row[i] = at;
-      next.skip[i] = at - row;
-      next.count[i] = (at + kTile < end ? at + kTile : end) - at;
-      rows.tile[i] = g_.src + row * g_.ld_src;
-      if (left == 0) continue;
-      rows.last[i] = rows.tile[i] + rows.steps * 64;
-      rows.last_distance = g_.ld_src;
-    }
-    if (copied) {
-      for (int i = 0; i < 2; ++i) rows.tile[i] = copied_ + i * kTile * padded;
-      rows.distance = padded;
-      rows.steps = padded / 64;
-      rows.last[0] = nullptr;
-    } else if (left != 0) {
-      const int tiles = next.count[1] == 0 ? 1 : 2;
-      if ((tile_row(first + (tiles - 1) * kTile) + tile_rows_ - 1) * g_.ld_src + padded > g_.readable) {
-        for (int i = 0; i < tiles; ++i) {
+    Rows rows;
+    rows.tile[0] = copied ? copied_ : g_.src + tiles.row * g_.ld_src;
+    rows.distance = copied ? padded_ : g_.ld_src;
+    rows.tile[1] = rows.tile[0] + tiles.second * rows.distance;
+    rows.steps = (copied ? padded_ : g_.k) / 64;
+    rows.last[0] = rows.last[1] = nullptr;
+    rows.last_distance = rows.distance;
+    if (left != 0 && !copied) {
+      for (int i = 0; i < kTiles; ++i) rows.last[i] = rows.tile[i] + rows.steps * 64;
+      const std::int64_t last_row = tiles.row + tiles.second + tile_rows_ - 1;
+      if (last_row * g_.ld_src + rows.steps * 64 + step_ > g_.readable) {
+        for (int i = 0; i < kTiles; ++i) {
           copy_last(rows.last[i], g_.ld_src, tile_rows_, left, last_ + i * kTile * 64);
           rows.last[i] = last_ + i * kTile * 64;
         }
         rows.last_distance = 64;
       }
     }
-    next.panel = panel;
-    next.panels = panels;
-    std::int32_t* const sums = sums_[which_];
-    next.sums = sums;
-    which_ = 1 - which_;
-    if (next.count[1] != 0) {
-      if (panels == 2)
-        multiply_and_finish<2, 2>(rows, panel, sums);
+    constexpr bool kBeside = kTiles == 2 ? kPanels == 2 : kPanels == 4;
+    if (kBeside && vectors_ && waiting_.sums != nullptr && waiting_.panels == kPanels) {
+      if (g_.residual.src != nullptr)
+        multiply_beside<kTiles, kPanels, Finish::kAdd>(rows, panel);
+      else if (g_.requantize.plain)
+        multiply_beside<kTiles, kPanels, Finish::kPlain>(rows, panel);
       else
-        multiply_and_finish<2, 1>(rows, panel, sums);
-    } else if (panels == 4) {
-      multiply_and_finish<1, 4>(rows, panel, sums);
-    } else if (panels == 3) {
-      multiply_and_finish<1, 3>(rows, panel, sums);
-    } else if (panels == 2) {
-      multiply_and_finish<1, 2>(rows, panel, sums);
+        multiply_beside<kTiles, kPanels, Finish::kClamp>(rows, panel);
     } else {
-      multiply_and_finish<1, 1>(rows, panel, sums);
+      finish_waiting();
+      multiply<kTiles, kPanels>(rows, g_.wei + panel * g_.panel_bytes, g_.panel_bytes, Nothing{}, 0);
     }
-    waiting_ = next;
+    std::int32_t* const sums = sums_[which_];
+    which_ = 1 - which_;
+    store<kTiles, kPanels>(sums, tiles.second);
+    waiting_ = {.row = first, .skip = first - tiles.row, .count = count, .panel = panel, .panels = kPanels, .sums = sums};
   }
 
-  template <int kTiles, int kPanels>
-  void multiply_and_finish(const Rows& rows, std::int64_t panel, std::int32_t* sums) {
-    multiply<kTiles, kPanels>(rows, g_.wei + panel * g_.panel_bytes, g_.panel_bytes, g_.bias + panel * kTile);
-    if (waiting_.sums != nullptr) finish(g_, waiting_);
-    store<kTiles, kPanels>(sums);
+  // The product of one block, and the requantization of the one before.
+  template <int kTiles, int kPanels, Finish kFinish>
+  void multiply_beside(const Rows& rows, std::int64_t panel) {
+    if constexpr (kTiles == 2 ? kPanels == 2 : kPanels == 4) {
+      constexpr std::int64_t kPortions = 16;  // of a whole block, whatever its shape
+      const std::int64_t steps = rows.steps > 0 ? rows.steps : 1;
+      multiply<kTiles, kPanels>(rows, g_.wei + panel * g_.panel_bytes, g_.panel_bytes, Finisher<kFinish, kPanels>(g_, waiting_),
+                                (kPortions + steps - 1) / steps);
+    }
+  }
+
+  void finish_waiting() {
+    if (waiting_.sums == nullptr) return;
+    if (!vectors_)
+      finish_any(g_, waiting_);
+    else if (waiting_.panels == 2)
+      finish_panels<2>(g_, waiting_);
+    else if (waiting_.panels == 4)
+      finish_panels<4>(g_, waiting_);
+    else if (waiting_.panels == 3)
+      finish_panels<3>(g_, waiting_);
+    else
+      finish_panels<1>(g_, waiting_);
   }
 
   const QgemmAmx& g_;
-  std::int64_t panels_;
-  std::int64_t tile_rows_;
+  const std::int64_t panels_;
+  const std::int64_t tile_rows_;
+  const std::int64_t padded_;
+  const std::int64_t step_;  // bytes of a row that a tile takes
+  const bool vectors_;       // requantization has a fast way
   Block waiting_{};
   int which_ = 0;
   alignas(64) std::int32_t sums_[2][(kBlock + 4) * 2 * kTile];  // four rows more: requantized with others, but never stored
