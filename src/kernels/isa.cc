@@ -92,6 +92,7 @@ constexpr ListRow kList[] = {
 #include "kernels/dynamic/kernels.inc"
 #include "kernels/lut/kernels.inc"
 #include "kernels/qadd/kernels.inc"
+#include "kernels/qconv_depthwise/bands.inc"
 #include "kernels/qconv_depthwise/kernels.inc"
 #include "kernels/qgemm/kernels.inc"
 #include "kernels/qpool/kernels.inc"

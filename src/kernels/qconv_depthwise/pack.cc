@@ -7,19 +7,65 @@
 #include <cstring>
 
 #include "base/aligned_buffer.h"
+#include "kernels/qconv_depthwise/order.h"
 #include "kernels/qconv_depthwise/select.h"
+#include "kernels/requantize/fused.h"
 
 namespace nibble::kernels {
 namespace {
 
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
+// Fills conv.fused from `memory`, three arrays of ordered_channels(), if every channel has a fused form.
+void fuse(PackedDepthwise& conv, const Requantize& r, std::int32_t* memory) {
+  if (r.multiplier == nullptr || !has_bands(conv)) return;
+  const std::int64_t channels = conv.shape.in_channels;
+  const std::int64_t taps = conv.shape.kernel_h * conv.shape.kernel_w;
+  const std::int32_t low = r.qmin - r.zero_point;
+  const std::int32_t high = r.qmax - r.zero_point;
+  std::vector<std::int32_t> bias(static_cast<std::size_t>(channels));
+  std::vector<float> multiplier(bias.size()), offset(bias.size());
+  for (std::int64_t c = 0; c < channels; ++c) {
+    const auto i = static_cast<std::size_t>(c);
+    // Outside of the image the input is zx, which is one of 0..255 too.
+    std::int64_t acc_min = conv.bias[c];
+    std::int64_t acc_max = conv.bias[c];
+    for (std::int64_t t = 0; t < taps; ++t) {
+      const std::int64_t w = conv.plain[c * taps + t];
+      acc_min += std::min<std::int64_t>(255 * w, 0);
+      acc_max += std::max<std::int64_t>(255 * w, 0);
+    }
+    constexpr std::int64_t kInt32 = std::int64_t{1} << 31;
+    if (acc_min < -kInt32 || acc_max >= kInt32) return;
+    multiplier[i] = r.multiplier[c];
+    const std::int32_t least = requantize_one(r, acc_min, c);
+    if (least == requantize_one(r, acc_max, c)) {  // nothing but this integer: from any float
+      bias[i] = static_cast<std::int32_t>(0x4b000000 - (acc_min - conv.bias[c]));
+      multiplier[i] = 0;
+      offset[i] = static_cast<float>(least - r.zero_point);
+      continue;
+    }
+    const auto fused = fuse_float32(multiplier[i], acc_min, acc_max, low, high);
+    if (!fused) return;
+    bias[i] = conv.bias[c] + fused->start;
+    offset[i] = fused->offset;
+  }
+  const std::int64_t total = ordered_channels(conv.blocks);
+  auto* const multipliers = reinterpret_cast<float*>(memory + total);
+  put_in_order(conv, bias.data(), memory);
+  put_in_order(conv, multiplier.data(), multipliers);
+  put_in_order(conv, offset.data(), multipliers + total);
+  conv.fused = {.requantize = r, .bias = memory, .multiplier = multipliers, .offset = multipliers + total};
+}
+
 }  // namespace
 
-PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& w, Isa best) {
-  const Isa isa = vector_isa(best);
-  PackedDepthwise conv{
-      .isa = isa, .shape = shape, .row_groups = (shape.kernel_h + 3) / 4, .blocks = {}, .src_zero_point = w.src_zero_point, .memory = {}};
+PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& w, Isa isa, const Requantize* requantize) {
+  PackedDepthwise conv;
+  conv.isa = vector_isa(isa);
+  conv.shape = shape;
+  conv.row_groups = (shape.kernel_h + 3) / 4;
+  conv.src_zero_point = w.src_zero_point;
   const std::int64_t channels = shape.in_channels;
   const std::int64_t taps = shape.kernel_h * shape.kernel_w;
   const std::int64_t padded = round_up(channels + kChannelSlack, 16);
@@ -28,7 +74,8 @@ PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& w, Isa
   const std::int64_t per_channel = shape.kernel_w * conv.row_groups * 4 * element;
   std::int64_t wei_bytes = round_up(channels * taps, 64);
   for (const DepthwiseBlock& block : blocks) wei_bytes += block.width * per_channel;
-  conv.bytes = wei_bytes + 4 * padded * static_cast<std::int64_t>(sizeof(std::int32_t));
+  const std::int64_t constants = ordered_channels(blocks);
+  conv.bytes = wei_bytes + (4 * padded + 3 * constants) * static_cast<std::int64_t>(sizeof(std::int32_t));
   const std::shared_ptr<std::byte> memory = allocate_aligned(conv.bytes);
   std::memset(memory.get(), 0, static_cast<std::size_t>(conv.bytes));
   conv.memory = memory;
@@ -73,6 +120,7 @@ PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& w, Isa
   conv.raw_bias = raw_bias;
   conv.tap_sums = sums;
   conv.zero_points = affine ? zero_points : nullptr;
+  if (requantize != nullptr) fuse(conv, *requantize, zero_points + padded);
   return conv;
 }
 

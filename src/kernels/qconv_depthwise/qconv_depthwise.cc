@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/kernel_name.h"
+#include "kernels/qconv_depthwise/order.h"
 #include "kernels/qconv_depthwise/select.h"
 
 namespace nibble::kernels {
@@ -17,20 +18,6 @@ std::int64_t bias_bytes(const PackedDepthwise& conv) {
   return round_up((conv.shape.in_channels + kChannelSlack) * static_cast<std::int64_t>(sizeof(std::int32_t)), 64);
 }
 
-// The constants of all blocks in the vectors' order: bias and multipliers.
-std::int64_t constants(const PackedDepthwise& conv) {
-  std::int64_t n = 0;
-  for (const PackedDepthwise::Block& block : conv.blocks) n += block.width;
-  return n;
-}
-
-template <typename T>
-void put_in_order(const PackedDepthwise& conv, const T* from, T* to) {
-  for (const PackedDepthwise::Block& block : conv.blocks)
-    for (std::int64_t j = 0; j < 4; ++j)
-      for (std::int64_t l = 0; l < block.width / 16; ++l, to += 4) std::copy_n(from + block.first + 16 * l + 4 * j, 4, to);
-}
-
 Requantize from_channel(Requantize r, std::int64_t channel) {
   if (r.multiplier != nullptr) r.multiplier += channel;
   if (r.m0 != nullptr) {
@@ -40,13 +27,85 @@ Requantize from_channel(Requantize r, std::int64_t channel) {
   return r;
 }
 
+// --- 3x3: two rows of outputs at a time
+// ----------------------------------------------------------------------------------------------------
+
+constexpr std::int64_t kMaxPairs = 16;  // of a band
+
+bool same(const Requantize& a, const Requantize& b) {
+  return a.multiplier == b.multiplier && a.zero_point == b.zero_point && a.qmin == b.qmin && a.qmax == b.qmax;
+}
+
+struct Rows {
+  std::int64_t begin, end;  // of batch x out_h
+};
+
+// scratch: biases in the vectors' order, then that of the kernels.
+void run_bands(const PackedDepthwise& conv, const ConvCall& call, const std::int32_t* bias, std::int32_t zx, Rows range,
+               std::span<std::byte> scratch) {
+  const ConvShape& s = conv.shape;
+  const bool bytes = call.dst_type == DstType::kUint8;
+  const bool fused = bytes && conv.fused.bias != nullptr && !call.dynamic_zero_point && same(conv.fused.requantize, call.requantize);
+  auto* const biases = reinterpret_cast<std::int32_t*>(scratch.data());
+  if (!fused) put_in_order(conv, bias, biases);
+  alignas(64) std::array<std::uint8_t, 64> zeros;
+  zeros.fill(static_cast<std::uint8_t>(zx));
+  std::array<const std::uint8_t*, kMaxPairs * kBandRows> rows;
+  std::array<std::int64_t, kMaxPairs * kBandRows> steps;
+
+  DepthwiseBand band;
+  band.rows = rows.data();
+  band.steps = steps.data();
+  band.zeros = zeros.data();
+  band.pad_left = s.pad_left;
+  band.in_w = call.in_w;
+  band.out_w = call.out_w;
+  band.ld_dst = call.ld_dst;
+  band.scratch = scratch.data() + round_up(ordered_channels(conv.blocks) * static_cast<std::int64_t>(sizeof(std::int32_t)), 64);
+  // As many pairs as a kernel does at a time: their inputs stay in the first-level cache for all of a block's work.
+  const std::int64_t pairs = std::clamp<std::int64_t>(kBandVectors / std::max<std::int64_t>(call.out_w, 1), 1, kMaxPairs);
+  for (std::int64_t r = range.begin; r < range.end;) {
+    const std::int64_t oh = r % call.out_h;
+    const std::int64_t count = std::min({2 * pairs, range.end - r, call.out_h - oh});
+    band.pairs = (count + 1) / 2;
+    band.last_is_single = count % 2 != 0;
+    for (std::int64_t pair = 0; pair < band.pairs; ++pair)
+      for (std::int64_t i = 0; i < kBandRows; ++i) {
+        const std::int64_t ih = (oh + 2 * pair) * s.stride_h - s.pad_top + i;
+        // Of a row that is not there no tap counts, but the kernels read as if it did.
+        const bool inside = ih >= 0 && ih < call.in_h;
+        const auto at = static_cast<std::size_t>(pair * kBandRows + i);
+        rows[at] = inside ? call.src + (r / call.out_h * call.in_h + ih) * call.in_w * call.ld_src : zeros.data();
+        steps[at] = inside ? call.ld_src : 0;
+      }
+    std::int64_t done = 0;  // constants of the blocks so far
+    for (const PackedDepthwise::Block& block : conv.blocks) {
+      band.first = block.first;
+      band.wei = block.wei;
+      band.bias = (fused ? conv.fused.bias : biases) + done;
+      if (fused) {
+        band.multiplier = conv.fused.multiplier + done;
+        band.offset = conv.fused.offset + done;
+      }
+      done += block.width;
+      band.requantize = from_channel(call.requantize, block.first);
+      if (bytes)
+        band.dst = static_cast<std::uint8_t*>(call.dst) + r * call.out_w * call.ld_dst;
+      else
+        band.acc = static_cast<std::int32_t*>(call.dst) + r * call.out_w * call.ld_dst;
+      depthwise_band_fn(conv.isa, block.width, s.stride_w)(band);
+    }
+    r += count;
+  }
+}
+
 }  // namespace
 
 std::int64_t depthwise_scratch_bytes(const PackedDepthwise& conv, std::int64_t /*in_w*/, std::int64_t /*out_w*/) {
   if (conv.blocks.empty()) return 0;
   const std::int64_t rows = conv.row_groups * 4;
-  return bias_bytes(conv) + constants(conv) * static_cast<std::int64_t>(sizeof(std::int32_t) + sizeof(float)) +
-         round_up(rows * static_cast<std::int64_t>(2 * sizeof(void*) + sizeof(std::int64_t)), 64);
+  return bias_bytes(conv) + ordered_channels(conv.blocks) * static_cast<std::int64_t>(sizeof(std::int32_t) + sizeof(float)) +
+         round_up(rows * static_cast<std::int64_t>(2 * sizeof(void*) + sizeof(std::int64_t)), 64) + kBandScratch;
 }
 
 void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int64_t row_begin, std::int64_t row_end,
@@ -65,7 +124,9 @@ void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int
                                             static_cast<std::uint32_t>(zx) * static_cast<std::uint32_t>(conv.tap_sums[c]));
     bias = folded;
   }
-  const std::int64_t total = constants(conv);
+  if (has_bands(conv))
+    return run_bands(conv, call, bias, zx, {row_begin, row_end}, scratch.subspan(static_cast<std::size_t>(bias_bytes(conv))));
+  const std::int64_t total = ordered_channels(conv.blocks);
   auto* const biases = reinterpret_cast<std::int32_t*>(scratch.data() + bias_bytes(conv));
   auto* const multipliers = reinterpret_cast<float*>(biases + total);
   put_in_order(conv, bias, biases);
@@ -121,8 +182,11 @@ void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int
 
 std::string depthwise_kernel_name(const PackedDepthwise& conv) {
   if (conv.blocks.empty()) return kernel_name("qconv_depthwise", "u8s8s32", 1, 1, 1, Isa::kReference);
-  return kernel_name("qconv_depthwise", "u8s8s32", conv.isa == Isa::kAvx512Vnni ? 4 : 2, static_cast<int>(conv.blocks.front().width),
-                     conv.isa == Isa::kAvx2 ? 2 : 4, conv.isa);
+  const int width = static_cast<int>(conv.blocks.front().width);
+  if (has_bands(conv))
+    return kernel_name(conv.shape.stride_w == 1 ? "qconv_depthwise_3x3s1" : "qconv_depthwise_3x3s2", "u8s8s32", 2, width,
+                       conv.isa == Isa::kAvx2 ? 2 : 4, conv.isa);
+  return kernel_name("qconv_depthwise", "u8s8s32", conv.isa == Isa::kAvx512Vnni ? 4 : 2, width, conv.isa == Isa::kAvx2 ? 2 : 4, conv.isa);
 }
 
 }  // namespace nibble::kernels

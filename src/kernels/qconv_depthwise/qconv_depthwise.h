@@ -4,7 +4,7 @@
 //   dst = requantize(acc, channel c); outside of the image src is zx.
 //
 // Packed for the vector kernels: channels in blocks, for each column kw of taps groups of four rows kh, so that one dot-product instruction
-// sums four taps of a channel; neighbouring outputs of a row share the interleaved columns.
+// sums four taps of a channel; neighbouring outputs of a row share the interleaved columns, and of 3x3 windows two rows of outputs do.
 #pragma once
 
 #include <cstdint>
@@ -33,11 +33,21 @@ struct PackedDepthwise {
   const std::int32_t* tap_sums = nullptr;     // sum of (wei - zw) of a channel
   const std::int32_t* zero_points = nullptr;  // null: all 0
   std::int32_t src_zero_point = 0;
+  // The requantization that was prepared (requantize/fused.h), in the vectors' order, block after block; null: none. It holds for calls
+  // with the same Requantize and the packed zero point.
+  struct Fused {
+    Requantize requantize;
+    const std::int32_t* bias = nullptr;
+    const float* multiplier = nullptr;
+    const float* offset = nullptr;
+  };
+  Fused fused;
   std::int64_t bytes = 0;
   std::shared_ptr<const std::byte> memory;
 };
 
-PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& weights, Isa isa);
+// requantize: what calls will ask for, if that is known already; other calls are right, too, but slower.
+PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& weights, Isa isa, const Requantize* requantize = nullptr);
 
 std::int64_t depthwise_scratch_bytes(const PackedDepthwise& conv, std::int64_t in_w, std::int64_t out_w);
 // Output rows [row_begin, row_end) of batch x out_h. Rows are independent: any split gives the same bits.

@@ -1,4 +1,5 @@
 // Exact without VNNI: four taps a channel as two pairs of 16 bits (see qgemm/x86_avx2.cc).
+#include "kernels/qconv_depthwise/x86_band_ymm.h"
 #include "kernels/qconv_depthwise/x86_ymm.h"
 
 namespace nibble::kernels {
@@ -18,7 +19,34 @@ struct Widen {
   }
 };
 
+// The same for bands: even and odd taps are split once for all of their products.
+struct WidenBand {
+  static constexpr std::int64_t kElementBytes = 2;
+  struct Wei {
+    __m256i even, odd;  // (w0 w2), (w1 w3)
+  };
+  struct Taps {
+    __m256i even, odd;
+  };
+  template <int kStreams>
+  static NIBBLE_INLINE Wei wei(const std::byte* p) {
+    return {load_ymm<kStreams>(p, 0), load_ymm<kStreams>(p + 32 / kStreams, 0)};
+  }
+  // (w0 w1 w2 0) -> (0 w0 w1 w2)
+  static NIBBLE_INLINE Wei below(const Wei& w) { return {_mm256_slli_epi32(w.odd, 16), w.even}; }
+  static NIBBLE_INLINE Taps taps(__m256i z) { return {_mm256_and_si256(z, _mm256_set1_epi32(0x00ff00ff)), _mm256_srli_epi16(z, 8)}; }
+  static NIBBLE_INLINE __m256i dot(__m256i acc, const Taps& z, const Wei& w) {
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(z.even, w.even));
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(z.odd, w.odd));
+  }
+};
+
 }  // namespace
+
+void band_32_s1_avx2(const DepthwiseBand& d) { run_band<BandYmm<WidenBand, 1>, 1>(d); }
+void band_32_s2_avx2(const DepthwiseBand& d) { run_band<BandYmm<WidenBand, 1>, 2>(d); }
+void band_16_s1_avx2(const DepthwiseBand& d) { run_band<BandYmm<WidenBand, 2>, 1>(d); }
+void band_16_s2_avx2(const DepthwiseBand& d) { run_band<BandYmm<WidenBand, 2>, 2>(d); }
 
 void depthwise_32_avx2(const DepthwiseRow& d) { run_row<Y<Widen>, Y<Widen>, 2>(d); }
 void depthwise_16_avx2(const DepthwiseRow& d) { run_row<X<Widen>, X<Widen>, 2>(d); }

@@ -1,3 +1,4 @@
+#include "kernels/qconv_depthwise/x86_band.h"
 #include "kernels/qconv_depthwise/x86_ymm.h"
 #include "kernels/requantize/x86_avx512.h"
 
@@ -86,7 +87,80 @@ struct Pair : Z {
   static NIBBLE_INLINE T in_order(const std::int32_t* p, int j) { return twice(p + 8 * j); }
 };
 
+// Bands: 64 channels, 32 of two streams, or 16 of four.
+template <int kStreamCount>
+struct BandZmm {
+  using T = __m512i;
+  using Wei = __m512i;
+  using Taps = __m512i;
+  static constexpr int kStreams = kStreamCount;
+  static constexpr std::int64_t kChannels = 64 / kStreams;
+  static constexpr std::int64_t kWeiBytes = kChannels;
+
+  static NIBBLE_INLINE T load(const std::uint8_t* p, std::int64_t d) {
+    if constexpr (kStreams == 1) return _mm512_loadu_si512(p);
+    if constexpr (kStreams == 2)
+      return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),
+                                _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + d)), 1);
+    T v = _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    v = _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + d)), 1);
+    v = _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2 * d)), 2);
+    return _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 3 * d)), 3);
+  }
+  static NIBBLE_INLINE void store(std::uint8_t* p, std::int64_t d, T v) {
+    if constexpr (kStreams == 1) _mm512_storeu_si512(p, v);
+    if constexpr (kStreams == 2) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(v));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + d), _mm512_extracti64x4_epi64(v, 1));
+    }
+    if constexpr (kStreams == 4) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_castsi512_si128(v));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p + d), _mm512_extracti32x4_epi32(v, 1));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 2 * d), _mm512_extracti32x4_epi32(v, 2));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 3 * d), _mm512_extracti32x4_epi32(v, 3));
+    }
+  }
+  static NIBBLE_INLINE T spread(const void* p) { return load(static_cast<const std::uint8_t*>(p), 0); }
+  static NIBBLE_INLINE Wei wei(const std::byte* p) { return spread(p); }
+  static NIBBLE_INLINE Wei below(Wei w) { return _mm512_slli_epi32(w, 8); }  // (w0 w1 w2 0) -> (0 w0 w1 w2)
+  static NIBBLE_INLINE Taps taps(T v) { return v; }
+  static NIBBLE_INLINE T dot(T acc, Taps z, Wei w) { return _mm512_dpbusd_epi32(acc, z, w); }
+  static NIBBLE_INLINE T zip8_lo(T a, T b) { return _mm512_unpacklo_epi8(a, b); }
+  static NIBBLE_INLINE T zip8_hi(T a, T b) { return _mm512_unpackhi_epi8(a, b); }
+  static NIBBLE_INLINE T zip16_lo(T a, T b) { return _mm512_unpacklo_epi16(a, b); }
+  static NIBBLE_INLINE T zip16_hi(T a, T b) { return _mm512_unpackhi_epi16(a, b); }
+  static NIBBLE_INLINE T fused(T acc, T multiplier, T offset) {
+    return _mm512_cvtps_epi32(_mm512_fmadd_ps(_mm512_castsi512_ps(acc), _mm512_castsi512_ps(multiplier), _mm512_castsi512_ps(offset)));
+  }
+  static NIBBLE_INLINE T words(T v0, T v1) { return _mm512_packs_epi32(v0, v1); }
+  static NIBBLE_INLINE T words_of(std::int32_t v) { return _mm512_set1_epi16(static_cast<short>(v)); }
+  static NIBBLE_INLINE T add_words(T a, T b) { return _mm512_adds_epi16(a, b); }
+  static NIBBLE_INLINE T bytes(T low, T high) { return _mm512_packus_epi16(low, high); }
+  static NIBBLE_INLINE T clamp_bytes(T v, std::int32_t low, std::int32_t high) {
+    v = _mm512_max_epu8(v, _mm512_set1_epi8(static_cast<char>(low)));
+    return _mm512_min_epu8(v, _mm512_set1_epi8(static_cast<char>(high)));
+  }
+  static NIBBLE_INLINE void store_lanes(std::int32_t* p, std::int64_t d, T v) {
+    constexpr int kLanes = 4 / kStreams;  // of a stream
+    const auto at = [&](int l) __attribute__((always_inline)) { return reinterpret_cast<__m128i*>(p + l % kLanes * 16 + l / kLanes * d); };
+    _mm_storeu_si128(at(0), _mm512_castsi512_si128(v));
+    _mm_storeu_si128(at(1), _mm512_extracti32x4_epi32(v, 1));
+    _mm_storeu_si128(at(2), _mm512_extracti32x4_epi32(v, 2));
+    _mm_storeu_si128(at(3), _mm512_extracti32x4_epi32(v, 3));
+  }
+  static NIBBLE_INLINE __m128i requantize(const std::int32_t* acc, const Requantize& r, std::int64_t c) {
+    return requantize16(_mm512_loadu_si512(acc), r, c);
+  }
+};
+
 }  // namespace
+
+void band_64_s1_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<1>, 1>(d); }
+void band_64_s2_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<1>, 2>(d); }
+void band_32_s1_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<2>, 1>(d); }
+void band_32_s2_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<2>, 2>(d); }
+void band_16_s1_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<4>, 1>(d); }
+void band_16_s2_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<4>, 2>(d); }
 
 void depthwise_64_avx512vnni(const DepthwiseRow& d) { run_row<Z, Z, 4>(d); }
 void depthwise_32_avx512vnni(const DepthwiseRow& d) { run_row<Y<Vnni>, Pair, 4>(d); }

@@ -31,16 +31,15 @@ void check(Isa isa, const ConvCase& c, Random& random) {
   const auto expected = convolve(c, src.data(), ld_src, wei.data(), zw, bias, zx);
 
   const bool dynamic = random.in(0, 3) == 0;
-  const PackedDepthwise conv =
-      pack_depthwise(s, {.wei = wei.data(), .zero_points = zw, .bias = bias, .src_zero_point = dynamic ? 7 : zx}, isa);
-  const std::int64_t scratch_bytes = depthwise_scratch_bytes(conv, c.in_w, c.out_w());
-  Guarded<std::byte> scratch((scratch_bytes + 63) / 64 * 64);
-  const std::span<std::byte> memory{scratch.data(), static_cast<std::size_t>(scratch_bytes)};
   const OutputGrid grid = random_grid(random);
   const auto requantizers =
       random_requantizers(random, c.law, s.out_channels, 4000.0F * static_cast<float>(s.in_channels / s.groups * s.kernel_h * s.kernel_w));
   const RequantizeTable table(requantizers, s.out_channels, grid);
-
+  const PackedDepthwise conv = pack_depthwise(s, {.wei = wei.data(), .zero_points = zw, .bias = bias, .src_zero_point = dynamic ? 7 : zx},
+                                              isa, random.in(0, 3) == 0 ? nullptr : &table.view());
+  const std::int64_t scratch_bytes = depthwise_scratch_bytes(conv, c.in_w, c.out_w());
+  Guarded<std::byte> scratch((scratch_bytes + 63) / 64 * 64);
+  const std::span<std::byte> memory{scratch.data(), static_cast<std::size_t>(scratch_bytes)};
   Guarded<std::int32_t> acc((pixels - 1) * ld_dst + s.out_channels);
   ConvCall call{.src = src.data(),
                 .ld_src = ld_src,
