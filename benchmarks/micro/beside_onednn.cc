@@ -89,7 +89,7 @@ Case conv_case(Isa isa, const ConvCase& c) {
               .theirs_s32 = onednn_conv(shape, sizes, DstType::kInt32)};
   // The lambdas own what `call` points to.
   if (c.groups > 1) {
-    const PackedDepthwise packed = pack_depthwise(shape, {.wei = wei.data()}, isa);
+    const PackedDepthwise packed = pack_depthwise(shape, {.wei = wei.data()}, isa, &call.requantize);
     const std::int64_t bytes = depthwise_scratch_bytes(packed, c.image, out);
     const Values<std::byte> memory(bytes);
     result.kernel = depthwise_kernel_name(packed);

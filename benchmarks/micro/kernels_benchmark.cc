@@ -22,6 +22,7 @@ namespace nibble::kernels {
 namespace {
 
 constexpr OutputGrid kGrid{.zero_point = 3, .qmin = 0, .qmax = 255};
+constexpr OutputGrid kReluGrid{.zero_point = 0, .qmin = 0, .qmax = 255};  // what follows a depthwise convolution
 
 // Aligned as the runtime's memory is.
 template <typename T>
@@ -93,7 +94,8 @@ void conv(benchmark::State& state, Isa isa, ConvShape shape, std::int64_t image)
   const auto wei = random_values<std::int8_t>(weights);
   const Values<std::uint8_t> dst(out * out * shape.out_channels);
   const float multiplier = 1e-4F;
-  const RequantizeTable table(std::span<const float>(&multiplier, 1), shape.out_channels, kGrid);
+  const bool depthwise = shape.groups == shape.in_channels && shape.groups > 1;
+  const RequantizeTable table(std::span<const float>(&multiplier, 1), shape.out_channels, depthwise ? kReluGrid : kGrid);
   const ConvCall call{.src = src.data(),
                       .ld_src = shape.in_channels,
                       .dst = dst.data(),
@@ -104,8 +106,8 @@ void conv(benchmark::State& state, Isa isa, ConvShape shape, std::int64_t image)
                       .out_w = out,
                       .requantize = table.view()};
   double ns = 0;
-  if (shape.groups == shape.in_channels && shape.groups > 1) {
-    const PackedDepthwise packed = pack_depthwise(shape, {.wei = wei.data()}, isa);
+  if (depthwise) {
+    const PackedDepthwise packed = pack_depthwise(shape, {.wei = wei.data()}, isa, &call.requantize);
     const Values<std::byte> memory(depthwise_scratch_bytes(packed, image, out));
     const std::span<std::byte> scratch(memory.data(), static_cast<std::size_t>(depthwise_scratch_bytes(packed, image, out)));
     ns = best_ns(state, [&] { qconv_depthwise(packed, call, 0, out, scratch); });
@@ -152,7 +154,11 @@ void register_all() {
       {"112x32", {.in_channels = 32, .kernel_h = 3, .kernel_w = 3}, 112},
       {"112x96s2", {.in_channels = 96, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2}, 112},
       {"56x144", {.in_channels = 144, .kernel_h = 3, .kernel_w = 3}, 56},
+      {"56x144s2", {.in_channels = 144, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2}, 56},
       {"28x192", {.in_channels = 192, .kernel_h = 3, .kernel_w = 3}, 28},
+      {"28x256s2", {.in_channels = 256, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2}, 28},
+      {"112x64s2", {.in_channels = 64, .kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2}, 112},
+      {"56x128", {.in_channels = 128, .kernel_h = 3, .kernel_w = 3}, 56},
       {"14x512", {.in_channels = 512, .kernel_h = 3, .kernel_w = 3}, 14},
       {"7x960", {.in_channels = 960, .kernel_h = 3, .kernel_w = 3}, 7},
       {"28x128k5", {.in_channels = 128, .kernel_h = 5, .kernel_w = 5}, 28},

@@ -268,8 +268,9 @@ class Lowering {
         .wei = view.data, .flip = view.flip, .zero_points = view.zero_points, .bias = view.bias, .src_zero_point = src.zero_point};
     const bool depthwise = shape.groups == shape.in_channels && shape.groups == shape.out_channels && shape.groups > 1;
     if (depthwise) {
-      PreparedDepthwise prepared{.packed = kernels::pack_depthwise(shape, weights, impl_->isa),
-                                 .requantize = requantize_table(node, shape.out_channels)};
+      PreparedDepthwise prepared;
+      prepared.requantize = requantize_table(node, shape.out_channels);
+      prepared.packed = kernels::pack_depthwise(shape, weights, impl_->isa, &prepared.requantize.view());
       impl_->weight_bytes += prepared.packed.bytes;
       impl_->prepared[index(n)] = std::move(prepared);
     } else {

@@ -69,8 +69,8 @@ PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& w, Isa
   const std::int64_t channels = shape.in_channels;
   const std::int64_t taps = shape.kernel_h * shape.kernel_w;
   const std::int64_t padded = round_up(channels + kChannelSlack, 16);
-  const std::vector<DepthwiseBlock> blocks = depthwise_blocks(isa, channels);
-  const std::int64_t element = isa == Isa::kAvx2 ? 2 : 1;
+  const std::vector<DepthwiseBlock> blocks = depthwise_blocks(conv.isa, channels);
+  const std::int64_t element = conv.isa == Isa::kAvx2 ? 2 : 1;
   const std::int64_t per_channel = shape.kernel_w * conv.row_groups * 4 * element;
   std::int64_t wei_bytes = round_up(channels * taps, 64);
   for (const DepthwiseBlock& block : blocks) wei_bytes += block.width * per_channel;

@@ -30,8 +30,6 @@ Requantize from_channel(Requantize r, std::int64_t channel) {
 // --- 3x3: two rows of outputs at a time
 // ----------------------------------------------------------------------------------------------------
 
-constexpr std::int64_t kMaxPairs = 16;  // of a band
-
 bool same(const Requantize& a, const Requantize& b) {
   return a.multiplier == b.multiplier && a.zero_point == b.zero_point && a.qmin == b.qmin && a.qmax == b.qmax;
 }
@@ -50,8 +48,8 @@ void run_bands(const PackedDepthwise& conv, const ConvCall& call, const std::int
   if (!fused) put_in_order(conv, bias, biases);
   alignas(64) std::array<std::uint8_t, 64> zeros;
   zeros.fill(static_cast<std::uint8_t>(zx));
-  std::array<const std::uint8_t*, kMaxPairs * kBandRows> rows;
-  std::array<std::int64_t, kMaxPairs * kBandRows> steps;
+  std::array<const std::uint8_t*, band_rows(kBandPairs, 2)> rows;
+  std::array<std::int64_t, band_rows(kBandPairs, 2)> steps;
 
   DepthwiseBand band;
   band.rows = rows.data();
@@ -63,21 +61,20 @@ void run_bands(const PackedDepthwise& conv, const ConvCall& call, const std::int
   band.ld_dst = call.ld_dst;
   band.scratch = scratch.data() + round_up(ordered_channels(conv.blocks) * static_cast<std::int64_t>(sizeof(std::int32_t)), 64);
   // As many pairs as a kernel does at a time: their inputs stay in the first-level cache for all of a block's work.
-  const std::int64_t pairs = std::clamp<std::int64_t>(kBandVectors / std::max<std::int64_t>(call.out_w, 1), 1, kMaxPairs);
+  const std::int64_t pairs = std::clamp<std::int64_t>(band_vectors(s.stride_w) / std::max<std::int64_t>(call.out_w, 1), 1, kBandPairs);
   for (std::int64_t r = range.begin; r < range.end;) {
     const std::int64_t oh = r % call.out_h;
     const std::int64_t count = std::min({2 * pairs, range.end - r, call.out_h - oh});
     band.pairs = (count + 1) / 2;
     band.last_is_single = count % 2 != 0;
-    for (std::int64_t pair = 0; pair < band.pairs; ++pair)
-      for (std::int64_t i = 0; i < kBandRows; ++i) {
-        const std::int64_t ih = (oh + 2 * pair) * s.stride_h - s.pad_top + i;
-        // Of a row that is not there no tap counts, but the kernels read as if it did.
-        const bool inside = ih >= 0 && ih < call.in_h;
-        const auto at = static_cast<std::size_t>(pair * kBandRows + i);
-        rows[at] = inside ? call.src + (r / call.out_h * call.in_h + ih) * call.in_w * call.ld_src : zeros.data();
-        steps[at] = inside ? call.ld_src : 0;
-      }
+    for (std::int64_t i = 0; i < band_rows(band.pairs, s.stride_h); ++i) {
+      const std::int64_t ih = oh * s.stride_h - s.pad_top + i;
+      // Of a row that is not there no tap counts, but the kernels read as if it did.
+      const bool inside = ih >= 0 && ih < call.in_h;
+      const auto at = static_cast<std::size_t>(i);
+      rows[at] = inside ? call.src + (r / call.out_h * call.in_h + ih) * call.in_w * call.ld_src : zeros.data();
+      steps[at] = inside ? call.ld_src : 0;
+    }
     std::int64_t done = 0;  // constants of the blocks so far
     for (const PackedDepthwise::Block& block : conv.blocks) {
       band.first = block.first;

@@ -49,6 +49,7 @@ struct PackedDepthwise {
 // requantize: what calls will ask for, if that is known already; other calls are right, too, but slower.
 PackedDepthwise pack_depthwise(const ConvShape& shape, const ConvWeights& weights, Isa isa, const Requantize* requantize = nullptr);
 
+// Scratch that one call of qconv_depthwise needs (each thread its own), 64-byte aligned.
 std::int64_t depthwise_scratch_bytes(const PackedDepthwise& conv, std::int64_t in_w, std::int64_t out_w);
 // Output rows [row_begin, row_end) of batch x out_h. Rows are independent: any split gives the same bits.
 void qconv_depthwise(const PackedDepthwise& conv, const ConvCall& call, std::int64_t row_begin, std::int64_t row_end,

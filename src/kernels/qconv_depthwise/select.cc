@@ -79,10 +79,9 @@ std::vector<DepthwiseBlock> depthwise_blocks(Isa isa, std::int64_t channels) {
   std::vector<DepthwiseBlock> blocks;
   std::int64_t first = 0;
   while (first < channels) {
-    const std::int64_t left = channels - first;
-    // The widest block that is more than half used and fits into the tensor, going back over channels that are done if it must.
+    // The widest block that the tensor has room for, going back over channels that are done at the end: a narrower kernel is hardly faster.
     std::int64_t width = 64;
-    while (width >= 16 && (depthwise_row_fn(isa, width) == nullptr || width > channels || (width > 16 && left <= width / 2))) width /= 2;
+    while (width >= 16 && (depthwise_row_fn(isa, width) == nullptr || width > channels)) width /= 2;
     if (width < 16) return {};
     first = std::min(first, channels - width);
     blocks.push_back({first, width});

@@ -21,16 +21,16 @@ struct Widen {
 
 // The same for bands: even and odd taps are split once for all of their products.
 struct WidenBand {
-  static constexpr std::int64_t kElementBytes = 2;
+  static constexpr int kWeiVectors = 2;
   struct Wei {
     __m256i even, odd;  // (w0 w2), (w1 w3)
   };
   struct Taps {
     __m256i even, odd;
   };
-  template <int kStreams>
-  static NIBBLE_INLINE Wei wei(const std::byte* p) {
-    return {load_ymm<kStreams>(p, 0), load_ymm<kStreams>(p + 32 / kStreams, 0)};
+  static NIBBLE_INLINE Wei wei(const void* p) {
+    const auto* w = static_cast<const __m256i*>(p);
+    return {_mm256_load_si256(w), _mm256_load_si256(w + 1)};
   }
   // (w0 w1 w2 0) -> (0 w0 w1 w2)
   static NIBBLE_INLINE Wei below(const Wei& w) { return {_mm256_slli_epi32(w.odd, 16), w.even}; }
@@ -40,13 +40,14 @@ struct WidenBand {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(z.odd, w.odd));
   }
 };
+using Band = BandYmm<WidenBand>;
 
 }  // namespace
 
-void band_32_s1_avx2(const DepthwiseBand& d) { run_band<BandYmm<WidenBand, 1>, 1>(d); }
-void band_32_s2_avx2(const DepthwiseBand& d) { run_band<BandYmm<WidenBand, 1>, 2>(d); }
-void band_16_s1_avx2(const DepthwiseBand& d) { run_band<BandYmm<WidenBand, 2>, 1>(d); }
-void band_16_s2_avx2(const DepthwiseBand& d) { run_band<BandYmm<WidenBand, 2>, 2>(d); }
+void band_32_s1_avx2(const DepthwiseBand& d) { run_band<Band, 1, 1>(d); }
+void band_32_s2_avx2(const DepthwiseBand& d) { run_band<Band, 1, 2>(d); }
+void band_16_s1_avx2(const DepthwiseBand& d) { run_band<Band, 2, 1>(d); }
+void band_16_s2_avx2(const DepthwiseBand& d) { run_band<Band, 2, 2>(d); }
 
 void depthwise_32_avx2(const DepthwiseRow& d) { run_row<Y<Widen>, Y<Widen>, 2>(d); }
 void depthwise_16_avx2(const DepthwiseRow& d) { run_row<X<Widen>, X<Widen>, 2>(d); }

@@ -87,41 +87,21 @@ struct Pair : Z {
   static NIBBLE_INLINE T in_order(const std::int32_t* p, int j) { return twice(p + 8 * j); }
 };
 
-// Bands: 64 channels, 32 of two streams, or 16 of four.
-template <int kStreamCount>
-struct BandZmm {
+struct Band {
   using T = __m512i;
   using Wei = __m512i;
   using Taps = __m512i;
-  static constexpr int kStreams = kStreamCount;
-  static constexpr std::int64_t kChannels = 64 / kStreams;
-  static constexpr std::int64_t kWeiBytes = kChannels;
+  static constexpr int kBytes = 64;
+  static constexpr int kWeiVectors = 1;
 
-  static NIBBLE_INLINE T load(const std::uint8_t* p, std::int64_t d) {
-    if constexpr (kStreams == 1) return _mm512_loadu_si512(p);
-    if constexpr (kStreams == 2)
-      return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),
-                                _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + d)), 1);
-    T v = _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    v = _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + d)), 1);
-    v = _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 2 * d)), 2);
-    return _mm512_inserti32x4(v, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 3 * d)), 3);
+  static NIBBLE_INLINE T load(const void* p) { return _mm512_loadu_si512(p); }
+  template <int kSize, int kAt>
+  static NIBBLE_INLINE void store_part(std::uint8_t* p, T v) {
+    if constexpr (kSize == 64) _mm512_storeu_si512(p, v);
+    if constexpr (kSize == 32) _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_extracti64x4_epi64(v, kAt / 32));
+    if constexpr (kSize == 16) _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_extracti32x4_epi32(v, kAt / 16));
   }
-  static NIBBLE_INLINE void store(std::uint8_t* p, std::int64_t d, T v) {
-    if constexpr (kStreams == 1) _mm512_storeu_si512(p, v);
-    if constexpr (kStreams == 2) {
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(v));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + d), _mm512_extracti64x4_epi64(v, 1));
-    }
-    if constexpr (kStreams == 4) {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_castsi512_si128(v));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(p + d), _mm512_extracti32x4_epi32(v, 1));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 2 * d), _mm512_extracti32x4_epi32(v, 2));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 3 * d), _mm512_extracti32x4_epi32(v, 3));
-    }
-  }
-  static NIBBLE_INLINE T spread(const void* p) { return load(static_cast<const std::uint8_t*>(p), 0); }
-  static NIBBLE_INLINE Wei wei(const std::byte* p) { return spread(p); }
+  static NIBBLE_INLINE Wei wei(const void* p) { return load(p); }
   static NIBBLE_INLINE Wei below(Wei w) { return _mm512_slli_epi32(w, 8); }  // (w0 w1 w2 0) -> (0 w0 w1 w2)
   static NIBBLE_INLINE Taps taps(T v) { return v; }
   static NIBBLE_INLINE T dot(T acc, Taps z, Wei w) { return _mm512_dpbusd_epi32(acc, z, w); }
@@ -136,18 +116,8 @@ struct BandZmm {
   static NIBBLE_INLINE T words_of(std::int32_t v) { return _mm512_set1_epi16(static_cast<short>(v)); }
   static NIBBLE_INLINE T add_words(T a, T b) { return _mm512_adds_epi16(a, b); }
   static NIBBLE_INLINE T bytes(T low, T high) { return _mm512_packus_epi16(low, high); }
-  static NIBBLE_INLINE T clamp_bytes(T v, std::int32_t low, std::int32_t high) {
-    v = _mm512_max_epu8(v, _mm512_set1_epi8(static_cast<char>(low)));
-    return _mm512_min_epu8(v, _mm512_set1_epi8(static_cast<char>(high)));
-  }
-  static NIBBLE_INLINE void store_lanes(std::int32_t* p, std::int64_t d, T v) {
-    constexpr int kLanes = 4 / kStreams;  // of a stream
-    const auto at = [&](int l) __attribute__((always_inline)) { return reinterpret_cast<__m128i*>(p + l % kLanes * 16 + l / kLanes * d); };
-    _mm_storeu_si128(at(0), _mm512_castsi512_si128(v));
-    _mm_storeu_si128(at(1), _mm512_extracti32x4_epi32(v, 1));
-    _mm_storeu_si128(at(2), _mm512_extracti32x4_epi32(v, 2));
-    _mm_storeu_si128(at(3), _mm512_extracti32x4_epi32(v, 3));
-  }
+  static NIBBLE_INLINE T bytes_of(std::int32_t v) { return _mm512_set1_epi8(static_cast<char>(v)); }
+  static NIBBLE_INLINE T clamp_bytes(T v, T low, T high) { return _mm512_min_epu8(_mm512_max_epu8(v, low), high); }
   static NIBBLE_INLINE __m128i requantize(const std::int32_t* acc, const Requantize& r, std::int64_t c) {
     return requantize16(_mm512_loadu_si512(acc), r, c);
   }
@@ -155,12 +125,12 @@ struct BandZmm {
 
 }  // namespace
 
-void band_64_s1_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<1>, 1>(d); }
-void band_64_s2_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<1>, 2>(d); }
-void band_32_s1_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<2>, 1>(d); }
-void band_32_s2_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<2>, 2>(d); }
-void band_16_s1_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<4>, 1>(d); }
-void band_16_s2_avx512vnni(const DepthwiseBand& d) { run_band<BandZmm<4>, 2>(d); }
+void band_64_s1_avx512vnni(const DepthwiseBand& d) { run_band<Band, 1, 1>(d); }
+void band_64_s2_avx512vnni(const DepthwiseBand& d) { run_band<Band, 1, 2>(d); }
+void band_32_s1_avx512vnni(const DepthwiseBand& d) { run_band<Band, 2, 1>(d); }
+void band_32_s2_avx512vnni(const DepthwiseBand& d) { run_band<Band, 2, 2>(d); }
+void band_16_s1_avx512vnni(const DepthwiseBand& d) { run_band<Band, 4, 1>(d); }
+void band_16_s2_avx512vnni(const DepthwiseBand& d) { run_band<Band, 4, 2>(d); }
 
 void depthwise_64_avx512vnni(const DepthwiseRow& d) { run_row<Z, Z, 4>(d); }
 void depthwise_32_avx512vnni(const DepthwiseRow& d) { run_row<Y<Vnni>, Pair, 4>(d); }

@@ -5,13 +5,13 @@
 // it belongs to. The lower half of the interleaved vectors is done first, for many outputs, then the higher one: so the weights of both
 // rows stay in registers. In between, the first half waits as 16-bit words.
 //
-// A block narrower than the vector takes kStreams parts of the row at once, one a part of the vector, a constant distance apart.
+// A block narrower than the vector takes kStreams parts of the rows at once, one a part of the vector: its inputs are copied to the
+// scratch memory in that order first, padding and all.
 //
 // V: a vector type's operations.
-//   T; kChannels; kStreams; kWeiBytes (of one packed vector of weights); Wei; wei(p); below(wei): for the lower row, stride 1; Taps;
-//   taps(T): interleaved bytes, ready for dot(acc, taps, wei); load(p, d): stream s at p + s d; store; spread(p): kChannels / 4 int32 for
-//   each stream; zip8_lo/hi, zip16_lo/hi; fused(acc, multiplier, offset): to integers; words(v0, v1); bytes(low, high); add_words;
-//   clamp_bytes; store_lanes(p, d, v): 4 int32 of each 16 channels of stream s at p + s d
+//   T; kBytes; Wei; Taps; kWeiVectors (T of one Wei); wei(p); below(wei): for the lower row, stride 1; taps(T): interleaved bytes, ready
+//   for dot(acc, taps, wei); load, zip8_lo/hi, zip16_lo/hi; fused(acc, multiplier, offset): to integers; words(v0, v1);
+//   bytes(low, high); words_of, add_words; clamp_bytes; store_part<n, at>: n bytes from byte `at` on; requantize(acc, r, c): 16 channels
 #pragma once
 
 #include "kernels/qconv_depthwise/band.h"
@@ -27,144 +27,136 @@ enum class Finish {
   kSums,  // int32
 };
 
-// One column of taps, a half of it: [output row][vector].
-template <typename V>
-struct BandColumn {
-  typename V::Taps z[2][2];
-};
-
-template <typename V>
-struct BandCursor {
-  const std::uint8_t* p[kBandRows];  // at the next column of stream 0
-  std::int64_t step[kBandRows];
-  std::int64_t ix = 0;  // that column
-};
-
 // Where the streams lie, in outputs.
 struct Streams {
   std::int64_t count = 0;     // outputs of each
   std::int64_t distance = 0;  // from stream to stream
 };
 
-template <typename V>
+template <int kStreams>
 NIBBLE_INLINE Streams streams_of(std::int64_t out_w) {
   Streams s;
-  s.distance = out_w / V::kStreams;
-  s.count = out_w - (V::kStreams - 1) * s.distance;
-  if (V::kStreams == 1) s.distance = 0;
+  s.distance = out_w / kStreams;
+  s.count = out_w - (kStreams - 1) * s.distance;
   return s;
 }
 
-// A column that some stream has outside of the image.
+// Outputs of some pairs, `count` of each stream.
+struct BandPart {
+  const std::byte* constants = nullptr;  // [3 kw][4 j] Wei, [4 j] bias, [4 j] multiplier, [4 j] offset: whole vectors
+  // Inputs: at channel 0 of the block of column 0 of the first output; that is column ix of in_w, outside of them is `zeros`.
+  const std::uint8_t* const* rows = nullptr;
+  const std::int64_t* steps = nullptr;
+  const std::uint8_t* zeros = nullptr;
+  std::int64_t ix = 0, in_w = 0;
+  std::uint8_t* words = nullptr;
+  std::int64_t pairs = 1, count = 1;
+  bool last_is_single = false;
+  std::int32_t zero_point = 0, qmin = 0, qmax = 255;
+  // Outputs: the first one of stream 0 of the first row; then elements from pixel to pixel, from row to row, from stream to stream.
+  std::uint8_t* dst = nullptr;
+  std::int32_t* acc = nullptr;
+  std::int64_t ld = 0, below = 0, apart = 0;
+  std::uint8_t* unwanted = nullptr;
+};
+
+// One column of taps, a half of it: [output row][vector].
 template <typename V>
-__attribute__((noinline)) void load_border(const DepthwiseBand& d, const std::uint8_t* p, std::int64_t step, std::int64_t ix,
-                                           std::int64_t distance, std::uint8_t* out) {
-  for (int s = 0; s < V::kStreams; ++s, ix += distance, p += distance * step)
-    __builtin_memcpy(out + s * V::kChannels, ix >= 0 && ix < d.in_w ? p : d.zeros, V::kChannels);
-}
+struct BandColumn {
+  typename V::Taps z[2][2];
+};
 
 template <typename V, Half kHalf, int kStride>
-NIBBLE_INLINE BandColumn<V> next_column(const DepthwiseBand& d, BandCursor<V>& at, std::int64_t distance) {
+NIBBLE_INLINE BandColumn<V> band_column(const std::uint8_t* p0, const std::uint8_t* p1, const std::uint8_t* p2, const std::uint8_t* p3,
+                                        const std::uint8_t* p4) {
   using T = typename V::T;
-  constexpr int kRows = kStride == 1 ? 4 : 5;
-  T r[kRows];
-  if (__builtin_expect(at.ix >= 0 && at.ix + (V::kStreams - 1) * distance < d.in_w, 1)) {
-#pragma GCC unroll 5
-    for (int i = 0; i < kRows; ++i) r[i] = V::load(at.p[i], distance * at.step[i]);
-  } else {
-    alignas(64) std::uint8_t lanes[64];
-#pragma GCC unroll 5
-    for (int i = 0; i < kRows; ++i) {
-      load_border<V>(d, at.p[i], at.step[i], at.ix, distance, lanes);
-      r[i] = V::load(lanes, V::kChannels);
-    }
-  }
-#pragma GCC unroll 5
-  for (int i = 0; i < kRows; ++i) at.p[i] += at.step[i];
-  ++at.ix;
   constexpr bool kLow = kHalf == Half::kLow;
-  const T z01 = kLow ? V::zip8_lo(r[0], r[1]) : V::zip8_hi(r[0], r[1]);
-  const T z23 = kLow ? V::zip8_lo(r[2], r[3]) : V::zip8_hi(r[2], r[3]);
+  const T r0 = V::load(p0), r1 = V::load(p1), r2 = V::load(p2), r3 = V::load(p3);
+  const T z01 = kLow ? V::zip8_lo(r0, r1) : V::zip8_hi(r0, r1);
+  const T z23 = kLow ? V::zip8_lo(r2, r3) : V::zip8_hi(r2, r3);
   BandColumn<V> c;
   c.z[0][0] = V::taps(V::zip16_lo(z01, z23));
   c.z[0][1] = V::taps(V::zip16_hi(z01, z23));
   if constexpr (kStride == 2) {
-    const T z44 = kLow ? V::zip8_lo(r[4], r[4]) : V::zip8_hi(r[4], r[4]);
+    const T r4 = V::load(p4);
+    const T z44 = kLow ? V::zip8_lo(r4, r4) : V::zip8_hi(r4, r4);
     c.z[1][0] = V::taps(V::zip16_lo(z23, z44));
     c.z[1][1] = V::taps(V::zip16_hi(z23, z44));
   }
   return c;
 }
 
-// Where accumulators go: two rows of outputs.
-struct Sums {
-  std::int32_t* row[2] = {nullptr, nullptr};  // at the first output of stream 0, channel 0 of the block
-  std::int64_t ld = 0, distance = 0;          // from output to output, from stream to stream
-};
+template <typename V, int kStreams>
+NIBBLE_INLINE void store_streams(std::uint8_t* p, std::int64_t apart, typename V::T v) {
+  constexpr int kWidth = V::kBytes / kStreams;
+  V::template store_part<kWidth, 0>(p, v);
+  if constexpr (kStreams >= 2) V::template store_part<kWidth, kWidth>(p + apart, v);
+  if constexpr (kStreams == 4) {
+    V::template store_part<kWidth, 2 * kWidth>(p + 2 * apart, v);
+    V::template store_part<kWidth, 3 * kWidth>(p + 3 * apart, v);
+  }
+}
 
-// Outputs [begin, begin + count) of each stream of the pairs [first_pair, end_pair), one half of each lane's channels. `sums` (kSums, one
-// pair at a time): where they go, if not to d.acc.
-template <typename V, Half kHalf, int kStride, Finish kFinish>
-__attribute__((noinline)) void half_band(const DepthwiseBand& d, std::int64_t first_pair, std::int64_t end_pair, std::int64_t begin,
-                                         std::int64_t count, const Sums* sums) {
+// 4 accumulators of each 16 channels.
+template <typename V, int kStreams>
+NIBBLE_INLINE void store_sums(std::int32_t* p, std::int64_t apart, typename V::T v) {
+  constexpr int kLanes = V::kBytes / 16 / kStreams;  // of a stream
+  const auto at = [&](int l) __attribute__((always_inline)) {
+    return reinterpret_cast<std::uint8_t*>(p + l % kLanes * 16 + l / kLanes * apart);
+  };
+  V::template store_part<16, 0>(at(0), v);
+  V::template store_part<16, 16>(at(1), v);
+  if constexpr (V::kBytes == 64) {
+    V::template store_part<16, 32>(at(2), v);
+    V::template store_part<16, 48>(at(3), v);
+  }
+}
+
+template <typename V, Half kHalf, int kStride, Finish kFinish, int kStreams>
+__attribute__((noinline)) void half_band(const BandPart& part) {
   using T = typename V::T;
   constexpr int kFirst = kHalf == Half::kLow ? 0 : 2;  // of the four vectors
-  constexpr bool kBytes = kFinish != Finish::kSums;
-  const Streams streams = streams_of<V>(d.out_w);
-  const std::int64_t in_distance = streams.distance * kStride;
-
+  constexpr bool kToBytes = kFinish != Finish::kSums;
   typename V::Wei w[2][3][2];
   T bias[2], multiplier[2], offset[2];
 #pragma GCC unroll 2
   for (int j = 0; j < 2; ++j) {
 #pragma GCC unroll 3
     for (int k = 0; k < 3; ++k) {
-      w[0][k][j] = V::wei(d.wei + (k * 4 + kFirst + j) * V::kWeiBytes);
+      w[0][k][j] = V::wei(part.constants + (k * 4 + kFirst + j) * V::kWeiVectors * V::kBytes);
       w[1][k][j] = kStride == 1 ? V::below(w[0][k][j]) : w[0][k][j];
     }
-    const std::int64_t at = (kFirst + j) * V::kChannels / 4;
-    bias[j] = V::spread(d.bias + at);
-    if constexpr (kBytes) {
-      multiplier[j] = V::spread(d.multiplier + at);
-      offset[j] = V::spread(d.offset + at);
-    }
+    const std::byte* const p = part.constants + (12 * V::kWeiVectors + kFirst + j) * V::kBytes;
+    bias[j] = V::load(p);
+    multiplier[j] = V::load(p + 4 * V::kBytes);
+    offset[j] = V::load(p + 8 * V::kBytes);
   }
-  const T zero_point = V::words_of(d.requantize.zero_point);
+  const T zero_point = V::words_of(part.zero_point), qmin = V::bytes_of(part.qmin), qmax = V::bytes_of(part.qmax);
+  std::uint8_t* words = part.words;
 
-  auto* words = reinterpret_cast<std::uint8_t*>(d.scratch);
-  auto* const unwanted = words + kBandScratch - 256;
-  for (std::int64_t pair = first_pair; pair < end_pair; ++pair) {
-    BandCursor<V> cursor;
-    cursor.ix = begin * kStride - d.pad_left;
-#pragma GCC unroll 5
-    for (int i = 0; i < kBandRows; ++i) {
-      cursor.step[i] = d.steps[pair * kBandRows + i];
-      cursor.p[i] = d.rows[pair * kBandRows + i] + (cursor.step[i] != 0 ? d.first : 0) + cursor.ix * cursor.step[i];
-    }
-    const bool single = d.last_is_single && pair + 1 == d.pairs;
-    const std::int64_t to = (pair * 2 * d.out_w + begin) * d.ld_dst + d.first;
-    const std::int64_t below = d.out_w * d.ld_dst;
+  for (std::int64_t pair = 0; pair < part.pairs; ++pair) {
+    const std::uint8_t* const* const rows = part.rows + 2 * kStride * pair;
+    const std::int64_t* const steps = part.steps + 2 * kStride * pair;
+    const std::uint8_t *p0 = rows[0], *p1 = rows[1], *p2 = rows[2], *p3 = rows[3], *p4 = kStride == 2 ? rows[4] : nullptr;
+    const std::int64_t s0 = steps[0], s1 = steps[1], s2 = steps[2], s3 = steps[3], s4 = kStride == 2 ? steps[4] : 0;
+    const bool single = part.last_is_single && pair + 1 == part.pairs;
+    const std::int64_t ld[2] = {part.ld, single ? 0 : part.ld};
+    const std::int64_t apart[2] = {part.apart, single ? 0 : part.apart};
+    const std::int64_t to = 2 * pair * part.below;
     std::uint8_t* dst[2] = {};
-    std::int64_t ld[2] = {d.ld_dst, single ? 0 : d.ld_dst};
-    std::int64_t apart[2] = {streams.distance * ld[0], streams.distance * ld[1]};
-    Sums acc;
-    if constexpr (kBytes) {
-      dst[0] = d.dst + to;
-      dst[1] = single ? unwanted : dst[0] + below;
-    } else if (sums != nullptr) {
-      acc = *sums;
-      ld[0] = ld[1] = sums->ld;
-      apart[0] = apart[1] = sums->distance;
+    std::int32_t* acc[2] = {};
+    if constexpr (kToBytes) {
+      dst[0] = part.dst + to;
+      dst[1] = single ? part.unwanted : dst[0] + part.below;
     } else {
-      acc.row[0] = d.acc + to;
-      acc.row[1] = single ? reinterpret_cast<std::int32_t*>(unwanted) : acc.row[0] + below;
+      acc[0] = part.acc + to;
+      acc[1] = single ? reinterpret_cast<std::int32_t*>(part.unwanted) : acc[0] + part.below;
     }
 
     const auto emit = [&](const BandColumn<V>& a, const BandColumn<V>& b, const BandColumn<V>& c) __attribute__((always_inline)) {
 #pragma GCC unroll 2
       for (int r = 0; r < 2; ++r) {
-        constexpr int kOwn = kStride == 1 ? 0 : 1;  // the lower row's taps
-        const int from = r * kOwn;
+        const int from = kStride == 1 ? 0 : r;
         T v[2];
 #pragma GCC unroll 2
         for (int j = 0; j < 2; ++j) {
@@ -172,112 +164,215 @@ __attribute__((noinline)) void half_band(const DepthwiseBand& d, std::int64_t fi
           v[j] = V::dot(v[j], b.z[from][j], w[r][1][j]);
           v[j] = V::dot(v[j], c.z[from][j], w[r][2][j]);
         }
-        if constexpr (kBytes) {
+        if constexpr (kToBytes) {
           T q = V::words(V::fused(v[0], multiplier[0], offset[0]), V::fused(v[1], multiplier[1], offset[1]));
           if constexpr (kFinish == Finish::kFused) q = V::add_words(q, zero_point);
           if constexpr (kHalf == Half::kLow) {
-            V::store(words, V::kChannels, q);
+            V::template store_part<V::kBytes, 0>(words, q);
           } else {
-            q = V::bytes(V::load(words, V::kChannels), q);
-            if constexpr (kFinish == Finish::kFused) q = V::clamp_bytes(q, d.requantize.qmin, d.requantize.qmax);
-            V::store(dst[r], apart[r], q);
+            q = V::bytes(V::load(words), q);
+            if constexpr (kFinish == Finish::kFused) q = V::clamp_bytes(q, qmin, qmax);
+            store_streams<V, kStreams>(dst[r], apart[r], q);
             dst[r] += ld[r];
           }
-          words += sizeof(T);
+          words += V::kBytes;
         } else {
 #pragma GCC unroll 2
-          for (int j = 0; j < 2; ++j) V::store_lanes(acc.row[r] + 4 * (kFirst + j), apart[r], v[j]);
-          acc.row[r] += ld[r];
+          for (int j = 0; j < 2; ++j) store_sums<V, kStreams>(acc[r] + 4 * (kFirst + j), apart[r], v[j]);
+          acc[r] += ld[r];
         }
       }
     };
-    const auto next = [&]() __attribute__((always_inline)) { return next_column<V, kHalf, kStride>(d, cursor, in_distance); };
+    const auto advance = [&]() __attribute__((always_inline)) {
+      p0 += s0;
+      p1 += s1;
+      p2 += s2;
+      p3 += s3;
+      if constexpr (kStride == 2) p4 += s4;
+    };
+    const auto next = [&]() __attribute__((always_inline)) {
+      const BandColumn<V> c = band_column<V, kHalf, kStride>(p0, p1, p2, p3, p4);
+      advance();
+      return c;
+    };
+    std::int64_t ix = part.ix;
+    const auto next_checked = [&]() __attribute__((always_inline)) {
+      const bool inside = ix >= 0 && ix < part.in_w;
+      const std::uint8_t* const z = part.zeros;
+      const BandColumn<V> c =
+          band_column<V, kHalf, kStride>(inside ? p0 : z, inside ? p1 : z, inside ? p2 : z, inside ? p3 : z, inside ? p4 : z);
+      advance();
+      ++ix;
+      return c;
+    };
 
-    // The ring of columns, unrolled so that none is copied.
-    std::int64_t left = count;
-    BandColumn<V> a = next();
+    // A ring of columns, unrolled so that none is copied where all lie inside.
+    std::int64_t left = part.count;
+    BandColumn<V> a = next_checked();
     if constexpr (kStride == 1) {
-      BandColumn<V> b = next();
+      BandColumn<V> b = next_checked();
       BandColumn<V> c;
-      for (; left >= 3; left -= 3) {
-        c = next();
+      const std::int64_t room = part.in_w - ix;
+      if (ix >= 0)
+        for (std::int64_t all = room < left ? room : left; all >= 3; all -= 3, left -= 3, ix += 3) {
+          c = next();
+          emit(a, b, c);
+          a = next();
+          emit(b, c, a);
+          b = next();
+          emit(c, a, b);
+        }
+      for (; left > 0; --left) {
+        c = next_checked();
         emit(a, b, c);
-        a = next();
-        emit(b, c, a);
-        b = next();
-        emit(c, a, b);
-      }
-      if (left >= 1) {
-        c = next();
-        emit(a, b, c);
-      }
-      if (left >= 2) {
-        a = next();
-        emit(b, c, a);
+        a = b;
+        b = c;
       }
     } else {
-      for (; left >= 2; left -= 2) {
-        const BandColumn<V> b = next();
-        const BandColumn<V> c = next();
+      const std::int64_t room = (part.in_w - ix) / 2;
+      if (ix >= 0)
+        for (std::int64_t all = room < left ? room : left; all >= 2; all -= 2, left -= 2, ix += 4) {
+          const BandColumn<V> b = next();
+          const BandColumn<V> c = next();
+          emit(a, b, c);
+          const BandColumn<V> e = next();
+          a = next();
+          emit(c, e, a);
+        }
+      for (; left > 0; --left) {
+        const BandColumn<V> b = next_checked();
+        const BandColumn<V> c = next_checked();
         emit(a, b, c);
-        const BandColumn<V> e = next();
-        a = next();
-        emit(c, e, a);
-      }
-      if (left >= 1) {
-        const BandColumn<V> b = next();
-        const BandColumn<V> c = next();
-        emit(a, b, c);
+        a = c;
       }
     }
   }
 }
 
-// As much at a time as the words in between have room for.
-template <typename V, int kStride, Finish kFinish>
-NIBBLE_INLINE void both_halves(const DepthwiseBand& d) {
-  const std::int64_t count = streams_of<V>(d.out_w).count;
-  const std::int64_t pairs = count < kBandVectors ? kBandVectors / count : 1;
-  for (std::int64_t pair = 0; pair < d.pairs; pair += pairs)
-    for (std::int64_t at = 0; at < count; at += kBandVectors) {
-      const std::int64_t end = pair + pairs < d.pairs ? pair + pairs : d.pairs;
-      const std::int64_t n = at + kBandVectors < count ? kBandVectors : count - at;
-      half_band<V, Half::kLow, kStride, kFinish>(d, pair, end, at, n, nullptr);
-      half_band<V, Half::kHigh, kStride, kFinish>(d, pair, end, at, n, nullptr);
+// n vectors, each of which holds kStreams times the same bytes.
+template <typename V, int kStreams>
+NIBBLE_INLINE std::byte* spread(const void* from, std::int64_t n, std::byte* to) {
+  constexpr std::int64_t kWidth = V::kBytes / kStreams;
+  const auto* p = static_cast<const std::byte*>(from);
+  for (std::int64_t i = 0; i < n; ++i, p += kWidth)
+    for (int s = 0; s < kStreams; ++s, to += kWidth) __builtin_memcpy(to, p, kWidth);
+  return to;
+}
+
+// The columns under outputs [begin, begin + count) of each stream; n input rows from `row` on.
+template <typename V, int kStreams, int kStride>
+NIBBLE_INLINE void copy_inputs(const DepthwiseBand& d, std::int64_t row, std::int64_t n, std::int64_t begin, std::int64_t count,
+                               std::uint8_t* to) {
+  constexpr std::int64_t kWidth = V::kBytes / kStreams;
+  const std::int64_t distance = streams_of<kStreams>(d.out_w).distance * kStride;
+  const std::int64_t columns = (count - 1) * kStride + 3;
+  for (std::int64_t i = row; i < row + n; ++i, to += columns * V::kBytes)
+    for (int s = 0; s < kStreams; ++s) {
+      const std::int64_t ix = begin * kStride - d.pad_left + s * distance;
+      const std::int64_t step = d.steps[i];
+      // Columns [left, right) lie in the image.
+      const std::int64_t left = ix >= 0 ? 0 : -ix < columns ? -ix : columns;
+      const std::int64_t room = d.in_w - ix;
+      const std::int64_t right = room > columns ? columns : room > left ? room : left;
+      const std::uint8_t* from = d.rows[i] + (step != 0 ? d.first : 0) + (ix + left) * step;
+      std::uint8_t* out = to + s * kWidth;
+      std::int64_t c = 0;
+      for (; c < left; ++c, out += V::kBytes) __builtin_memcpy(out, d.zeros, kWidth);
+      for (; c < right; ++c, out += V::kBytes, from += step) __builtin_memcpy(out, from, kWidth);
+      for (; c < columns; ++c, out += V::kBytes) __builtin_memcpy(out, d.zeros, kWidth);
     }
 }
 
-// Any law: by way of accumulators in the scratch memory.
-template <typename V, int kStride>
-__attribute__((noinline)) void by_way_of_sums(const DepthwiseBand& d) {
-  const Streams streams = streams_of<V>(d.out_w);
-  Sums sums;
-  sums.ld = V::kChannels;
-  sums.distance = kAccVectors * V::kChannels;
-  sums.row[0] = reinterpret_cast<std::int32_t*>(d.scratch);
-  sums.row[1] = sums.row[0] + V::kStreams * sums.distance;
-  for (std::int64_t pair = 0; pair < d.pairs; ++pair)
-    for (std::int64_t at = 0; at < streams.count; at += kAccVectors) {
-      const std::int64_t n = at + kAccVectors < streams.count ? kAccVectors : streams.count - at;
-      half_band<V, Half::kLow, kStride, Finish::kSums>(d, pair, pair + 1, at, n, &sums);
-      half_band<V, Half::kHigh, kStride, Finish::kSums>(d, pair, pair + 1, at, n, &sums);
-      const int rows = d.last_is_single && pair + 1 == d.pairs ? 1 : 2;
-      for (int r = 0; r < rows; ++r)
-        for (int s = 0; s < V::kStreams; ++s)
-          for (std::int64_t i = 0; i < n; ++i)
-            for (std::int64_t c = 0; c < V::kChannels; c += 16)
-              _mm_storeu_si128(
-                  reinterpret_cast<__m128i*>(d.dst + ((pair * 2 + r) * d.out_w + at + s * streams.distance + i) * d.ld_dst + d.first + c),
-                  V::requantize(sums.row[r] + s * sums.distance + i * V::kChannels + c, d.requantize, c));
-    }
-}
+template <typename V, int kStreams, int kStride>
+__attribute__((noinline)) void run_band(const DepthwiseBand& d) {
+  constexpr std::int64_t kWidth = V::kBytes / kStreams;
+  const Streams streams = streams_of<kStreams>(d.out_w);
+  const bool sums_to_bytes = d.acc == nullptr && d.multiplier == nullptr;
+  const std::int64_t room = sums_to_bytes ? kSumsVectors : band_vectors(kStride);
+  const std::int64_t most_pairs = sums_to_bytes || streams.count >= room ? 1 : room / streams.count;
 
-template <typename V, int kStride>
-NIBBLE_INLINE void run_band(const DepthwiseBand& d) {
-  if (d.acc != nullptr) return both_halves<V, kStride, Finish::kSums>(d);
-  if (d.multiplier == nullptr) return by_way_of_sums<V, kStride>(d);
-  if (d.requantize.zero_point == 0 && d.requantize.qmin == 0 && d.requantize.qmax == 255) return both_halves<V, kStride, Finish::kPlain>(d);
-  both_halves<V, kStride, Finish::kFused>(d);
+  BandPart part;
+  std::byte* memory = d.scratch;
+  part.constants = memory;
+  memory = spread<V, kStreams>(d.wei, 12 * V::kWeiVectors, memory);
+  memory = spread<V, kStreams>(d.bias, 4, memory);
+  if (d.multiplier != nullptr) {
+    memory = spread<V, kStreams>(d.multiplier, 4, memory);
+    spread<V, kStreams>(d.offset, 4, memory);
+  }
+  auto* const inputs = reinterpret_cast<std::uint8_t*>(d.scratch + BandScratch::kConstants);
+  part.words = inputs + BandScratch::kInputs;
+  part.unwanted = part.words + BandScratch::kWords;
+  part.zeros = d.zeros;
+  constexpr auto kMostRows = static_cast<unsigned long>(band_rows(kBandPairs, kStride));
+  const std::uint8_t* rows[kMostRows];
+  std::int64_t steps[kMostRows];
+  part.rows = rows;
+  part.steps = steps;
+  part.zero_point = d.requantize.zero_point;
+  part.qmin = d.requantize.qmin;
+  part.qmax = d.requantize.qmax;
+  auto* const sums = reinterpret_cast<std::int32_t*>(part.words);
+
+  for (std::int64_t pair = 0; pair < d.pairs; pair += most_pairs)
+    for (std::int64_t at = 0; at < streams.count; at += room) {
+      part.pairs = pair + most_pairs < d.pairs ? most_pairs : d.pairs - pair;
+      part.count = at + room < streams.count ? room : streams.count - at;
+      part.last_is_single = d.last_is_single && pair + part.pairs == d.pairs;
+      const std::int64_t row = 2 * kStride * pair;
+      const std::int64_t row_count = band_rows(part.pairs, kStride);
+      if constexpr (kStreams == 1) {
+        part.ix = at * kStride - d.pad_left;
+        part.in_w = d.in_w;
+        for (std::int64_t i = 0; i < row_count; ++i) {
+          steps[i] = d.steps[row + i];
+          rows[i] = d.rows[row + i] + (steps[i] != 0 ? d.first : 0) + part.ix * steps[i];
+        }
+      } else {
+        part.ix = 0;
+        part.in_w = (part.count - 1) * kStride + 3;
+        copy_inputs<V, kStreams, kStride>(d, row, row_count, at, part.count, inputs);
+        for (std::int64_t i = 0; i < row_count; ++i) {
+          steps[i] = V::kBytes;
+          rows[i] = inputs + i * part.in_w * V::kBytes;
+        }
+      }
+      const std::int64_t to = (2 * pair * d.out_w + at) * d.ld_dst + d.first;
+      part.ld = d.ld_dst;
+      part.below = d.out_w * d.ld_dst;
+      part.apart = streams.distance * d.ld_dst;
+      if (d.acc != nullptr) {
+        part.acc = d.acc + to;
+        half_band<V, Half::kLow, kStride, Finish::kSums, kStreams>(part);
+        half_band<V, Half::kHigh, kStride, Finish::kSums, kStreams>(part);
+        continue;
+      }
+      part.dst = d.dst + to;
+      if (!sums_to_bytes) {
+        if (d.requantize.zero_point == 0 && d.requantize.qmin == 0 && d.requantize.qmax == 255) {
+          half_band<V, Half::kLow, kStride, Finish::kPlain, 1>(part);
+          half_band<V, Half::kHigh, kStride, Finish::kPlain, kStreams>(part);
+        } else {
+          half_band<V, Half::kLow, kStride, Finish::kFused, 1>(part);
+          half_band<V, Half::kHigh, kStride, Finish::kFused, kStreams>(part);
+        }
+        continue;
+      }
+      part.acc = sums;
+      part.ld = kWidth;
+      part.apart = kSumsVectors * kWidth;
+      part.below = kStreams * part.apart;
+      half_band<V, Half::kLow, kStride, Finish::kSums, kStreams>(part);
+      half_band<V, Half::kHigh, kStride, Finish::kSums, kStreams>(part);
+      for (int r = 0; r < (part.last_is_single ? 1 : 2); ++r)
+        for (int s = 0; s < kStreams; ++s)
+          for (std::int64_t i = 0; i < part.count; ++i) {
+            const std::int32_t* const acc = sums + r * part.below + s * part.apart + i * kWidth;
+            std::uint8_t* const dst = part.dst + (r * d.out_w + s * streams.distance + i) * d.ld_dst;
+            for (std::int64_t c = 0; c < kWidth; c += 16)
+              _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + c), V::requantize(acc + c, d.requantize, c));
+          }
+    }
 }
 
 }  // namespace

@@ -157,8 +157,6 @@ __attribute__((noinline)) void row_of_pixels(const DepthwiseRow& d) {
 template <typename V, typename W, std::size_t T>
 NIBBLE_INLINE void run_row(const DepthwiseRow& d) {
   if (d.zero_points == nullptr && d.dilation_w == 1 && d.out_w >= static_cast<std::int64_t>(T)) {
-    if (d.kernel_w == 3 && d.stride_w == 1) return row_of_tiles<V, W, 3, 1, T>(d);
-    if (d.kernel_w == 3 && d.stride_w == 2) return row_of_tiles<V, W, 3, 2, T>(d);
     if (d.kernel_w == 5 && d.stride_w == 1) return row_of_tiles<V, W, 5, 1, T>(d);
     if (d.kernel_w == 5 && d.stride_w == 2) return row_of_tiles<V, W, 5, 2, T>(d);
   }

@@ -62,7 +62,7 @@ std::optional<FusedFloat32> fuse_float32(float multiplier, std::int64_t acc_min,
   auto m = static_cast<std::uint64_t>(std::ldexp(std::frexp(multiplier, &exponent), 24));
   while (m % 2 == 0) m /= 2;
   const std::uint64_t inverse = inverse_of(m);
-  const int width = std::bit_width(m);
+  const auto width = static_cast<int>(std::bit_width(m));
   constexpr std::int64_t kTries = 64;
   for (std::int64_t i = 0; i <= kTries; ++i) {
     const std::int64_t step = i % 2 == 0 ? i / 2 : -(i + 1) / 2;  // of delta: N m = step modulo the bits that c has not

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "base/aligned_buffer.h"
 #include "conv_oracle.h"
 #include "guarded.h"
 #include "kernels/qconv_depthwise/qconv_depthwise.h"
@@ -134,7 +135,9 @@ TEST_P(Depthwise, Extremes) {
     const std::vector<std::int8_t> wei(96 * 9, static_cast<std::int8_t>(value));
     const auto expected = convolve(c, src.data(), 96, wei.data(), {}, {}, 0);
     const PackedDepthwise conv = pack_depthwise(c.shape, {.wei = wei.data()}, GetParam());
-    std::vector<std::byte> scratch(static_cast<std::size_t>(depthwise_scratch_bytes(conv, 9, 9)));
+    const std::int64_t scratch_bytes = depthwise_scratch_bytes(conv, 9, 9);
+    const auto memory = allocate_aligned(scratch_bytes);
+    const std::span<std::byte> scratch(memory.get(), static_cast<std::size_t>(scratch_bytes));
     std::vector<std::int32_t> acc(expected.size());
     qconv_depthwise(conv,
                     {.src = src.data(),
