@@ -43,7 +43,7 @@ class Gather {
   Gather(const PackedConv& conv, const ConvCall& call, std::int64_t first_channel, const std::uint8_t* zeros)
       : s_(conv.shape),
         call_(call),
-        channels_(s_.in_channels / s_.groups),
+        channels_(s_.in_channels / static_cast<std::int64_t>(conv.groups.size())),
         first_channel_(first_channel),
         tap_(padded_run(conv)),
         tap_row_(s_.kernel_w * tap_),
@@ -120,6 +120,7 @@ class Gather {
 
 bool amx_pays(const PackedConv& conv, std::int64_t pixels) {
   const PackedGemm& group = conv.groups.front();
+  if (conv.groups.size() > 1 && group.n < 2 * kPanel) return false;  // copies for a single panel
   return conv.isa == Isa::kAmx && !is_gemm(conv.shape) && !conv.gathered && amx_pays(pixels, group.n, conv.taps * conv.run);
 }
 
@@ -137,12 +138,13 @@ void qconv_amx(const PackedConv& conv, const ConvCall& call, std::int64_t begin,
   auto* const bias = reinterpret_cast<std::int32_t*>(zeros + zeros_bytes(conv));
   const std::int32_t zx = call.dynamic_zero_point ? call.src_zero_point : conv.src_zero_point;
   std::memset(zeros, zx, static_cast<std::size_t>(zeros_bytes(conv)));
-  const std::int64_t group_in = s.in_channels / s.groups;
-  const std::int64_t group_out = s.out_channels / s.groups;
+  const auto groups = static_cast<std::int64_t>(conv.groups.size());
+  const std::int64_t group_in = s.in_channels / groups;
+  const std::int64_t group_out = s.out_channels / groups;
   // What pads a run is never written; its weights are 0, but the sums of rows count it.
   if (conv.run != padded_run(conv)) std::memset(gathered, 0, static_cast<std::size_t>(std::min(most, end - begin) * distance));
 
-  for (std::int64_t i = 0; i < s.groups; ++i) {
+  for (std::int64_t i = 0; i < groups; ++i) {
     const PackedGemm& weights = conv.groups[static_cast<std::size_t>(i)];
     const Gather gather(conv, call, i * group_in, zeros);
     QgemmAmx g;

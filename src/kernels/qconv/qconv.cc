@@ -28,7 +28,7 @@ std::int64_t gathered_pixels(const PackedConv& conv) {
 // How the scratch memory is cut.
 struct Scratch {
   std::int64_t pointers = 0;  // bytes of the table
-  std::int64_t zeros = 0;     // one run of zx
+  std::int64_t zeros = 0;     // one pixel of zx
   std::int64_t copies = 0;    // gathered pixels
   std::int64_t bias = 0;
   std::int64_t total() const { return pointers + zeros + copies + bias; }
@@ -40,9 +40,9 @@ Scratch scratch_of(const PackedConv& conv) {
     s.copies = round_up(gathered_pixels(conv) * gathered_row(conv) + kGatherSlack, 64);
   } else {
     s.pointers = round_up(conv.taps * kStride * static_cast<std::int64_t>(sizeof(void*)), 64);
-    s.zeros = round_up(conv.run, 64);
+    s.zeros = round_up(conv.shape.in_channels, 64);
   }
-  const std::int64_t group_out = conv.shape.out_channels / conv.shape.groups;
+  const std::int64_t group_out = conv.groups.front().n;
   s.bias = round_up((group_out + kChannelSlack) * static_cast<std::int64_t>(sizeof(std::int32_t)), 64);
   return s;
 }
@@ -58,7 +58,7 @@ class Pointers {
       : s_(shape), call_(call), table_(table), zeros_(zeros) {}
 
   // True if a pointer leads into the last bytes of src, so that nothing past its run may be read.
-  bool fill(const PixelRun& run, std::int64_t group_offset) {
+  bool fill(const PixelRun& run) {
     bool at_end = false;
     const std::int64_t step = s_.stride_w * call_.ld_src;
     for (std::int64_t kh = 0; kh < s_.kernel_h; ++kh) {
@@ -80,8 +80,7 @@ class Pointers {
         const std::int64_t end = std::clamp(high, begin, run.ow_end);
         std::int64_t i = 0;
         for (; i < begin - run.ow_begin; ++i) out[i] = zeros_;
-        const std::uint8_t* p =
-            call_.src + ((run.b * call_.in_h + ih) * call_.in_w + begin * s_.stride_w + offset) * call_.ld_src + group_offset;
+        const std::uint8_t* p = call_.src + ((run.b * call_.in_h + ih) * call_.in_w + begin * s_.stride_w + offset) * call_.ld_src;
         for (; i < end - run.ow_begin; ++i, p += step) out[i] = p;
         for (; i < count; ++i) out[i] = zeros_;
       }
@@ -156,55 +155,57 @@ void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std
   auto* const zeros = reinterpret_cast<std::uint8_t*>(scratch.data() + cut.pointers);
   std::memset(zeros, zx, static_cast<std::size_t>(cut.zeros));
   Pointers pointers(s, call, table, zeros);
-  const std::int64_t group_in = s.in_channels / s.groups;
-  const std::int64_t group_out = s.out_channels / s.groups;
+  const auto groups = static_cast<std::int64_t>(conv.groups.size());
+  const std::int64_t group_in = s.in_channels / groups;
+  const std::int64_t group_out = s.out_channels / groups;
 
-  for (std::int64_t g = 0; g < s.groups; ++g) {
-    const PackedGemm& weights = conv.groups[static_cast<std::size_t>(g)];
-    QgemmStrip block;
-    block.rows = table;
-    block.row_stride = kStride;
-    block.taps = conv.taps;
-    block.run = conv.run;
-    block.bias = weights.bias;
-    if (call.dynamic_zero_point) {
-      fold_bias(weights, zx, bias);
-      block.bias = bias;
+  QgemmStrip block;
+  block.rows = table;
+  block.row_stride = kStride;
+  block.taps = conv.taps;
+  block.run = conv.run;
+  block.residual = call.residual;
+  block.ld_dst = call.ld_dst;
+  std::int64_t rows = 0;
+  for (std::int64_t first = begin; first < end; first += rows) {
+    rows = next_rows(end - first);
+    bool at_end = false;
+    for (std::int64_t done = 0; done < rows;) {
+      const std::int64_t pixel = first + done;
+      const std::int64_t ow = pixel % call.out_w;
+      const std::int64_t line = pixel / call.out_w;
+      const std::int64_t count = std::min(rows - done, call.out_w - ow);
+      const bool last = pointers.fill({line / call.out_h, line % call.out_h, ow, ow + count, done});
+      at_end = at_end || last;
+      done += count;
     }
-    block.zero_points = weights.zero_points;
-    block.requantize = from_channel(call.requantize, g * group_out);
-    block.residual = call.residual;
-    block.ld_dst = call.ld_dst;
-    std::int64_t rows = 0;
-    for (std::int64_t first = begin; first < end; first += rows) {
-      rows = next_rows(end - first);
-      bool at_end = false;
-      for (std::int64_t done = 0; done < rows;) {
-        const std::int64_t pixel = first + done;
-        const std::int64_t ow = pixel % call.out_w;
-        const std::int64_t line = pixel / call.out_w;
-        const std::int64_t count = std::min(rows - done, call.out_w - ow);
-        const bool last = pointers.fill({line / call.out_h, line % call.out_h, ow, ow + count, done}, g * group_in);
-        at_end = at_end || last;
-        done += count;
+    for (std::int64_t t = 0; t < conv.taps; ++t) repeat_last(table + t * kStride, rows);
+    // Past a run lies the next pixel or row, but in the last row of the last image there may be nothing.
+    block.may_read_past = !at_end;
+    block.count = rows;
+    for (std::int64_t g = 0; g < groups; ++g) {
+      const PackedGemm& weights = conv.groups[static_cast<std::size_t>(g)];
+      block.row_offset = g * group_in;
+      block.bias = weights.bias;
+      if (call.dynamic_zero_point) {
+        fold_bias(weights, zx, bias);
+        block.bias = bias;
       }
-      for (std::int64_t t = 0; t < conv.taps; ++t) repeat_last(table + t * kStride, rows);
-      // Past a run lies the next pixel or row, but in the last row of the last image there may be nothing.
-      block.may_read_past = !at_end;
+      block.zero_points = weights.zero_points;
+      block.requantize = from_channel(call.requantize, g * group_out);
       const std::int64_t offset = first * call.ld_dst + g * group_out;
       if (call.dst_type == DstType::kInt32)
         block.acc = static_cast<std::int32_t*>(call.dst) + offset;
       else
         block.dst = static_cast<std::uint8_t*>(call.dst) + offset;
       if (call.residual.src != nullptr) block.residual.src = call.residual.src + first * call.residual.ld_src + g * group_out;
-      block.count = rows;
       run_row_block(weights, block, 0, gemm_panels(weights));
     }
   }
 }
 
 std::string conv_kernel_name(const PackedConv& conv, std::int64_t pixels) {
-  return gemm_kernel_name(conv.isa, pixels, conv.shape.out_channels / conv.shape.groups, conv.taps * conv.run);
+  return gemm_kernel_name(conv.isa, pixels, conv.groups.front().n, conv.taps * conv.run);
 }
 
 }  // namespace nibble::kernels

@@ -43,7 +43,7 @@ struct ConvWeights {
 struct PackedConv {
   Isa isa = Isa::kReference;
   ConvShape shape;
-  std::vector<PackedGemm> groups;  // K is taps x run (each run padded to 4 bytes)
+  std::vector<PackedGemm> groups;  // narrow ones are joined; K is taps x run (each run padded to 4 bytes)
   std::int64_t taps = 0;           // entries of the pointer table a pixel
   std::int64_t run = 0;            // bytes behind each pointer
   bool gathered = false;           // one tap: all of them, copied next to each other

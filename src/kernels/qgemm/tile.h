@@ -20,7 +20,8 @@ struct QgemmStrip {
   // [taps][row_stride], `count` of them per tap; kMaxTileRows more repeat the last one, so that a tile may be computed whole.
   const std::uint8_t* const* rows = nullptr;
   std::int64_t row_stride = 0;
-  std::int64_t count = 0;  // 1..kRowBlock
+  std::int64_t row_offset = 0;  // bytes, added to each pointer
+  std::int64_t count = 0;       // 1..kRowBlock
   std::int64_t taps = 1;
   std::int64_t run = 0;        // bytes behind each pointer that count
   bool may_read_past = false;  // the bytes from run up to the next multiple of 4 are readable (their weights are 0)

@@ -26,7 +26,7 @@ __attribute__((noinline)) void row_sums(const QgemmStrip& t, std::int64_t first,
   for (std::int64_t m = 0; m < count; ++m) {
     __m512i sum = _mm512_setzero_si512();
     for (std::int64_t tap = 0; tap < t.taps; ++tap) {
-      const std::uint8_t* row = t.rows[tap * t.row_stride + first + m];
+      const std::uint8_t* row = t.rows[tap * t.row_stride + first + m] + t.row_offset;
       std::int64_t i = 0;
       for (; i + 64 <= t.run; i += 64) sum = _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(row + i), ones);
       if (i < t.run) {
@@ -173,7 +173,7 @@ NIBBLE_INLINE void tile(const QgemmStrip& t, Finish how, std::int64_t first, std
   for (std::int64_t tap = 0; tap < t.taps; ++tap) {
     const std::uint8_t* a[MR];
 #pragma GCC unroll 16
-    for (std::size_t m = 0; m < MR; ++m) a[m] = t.rows[tap * t.row_stride + first + static_cast<std::int64_t>(m)];
+    for (std::size_t m = 0; m < MR; ++m) a[m] = t.rows[tap * t.row_stride + first + static_cast<std::int64_t>(m)] + t.row_offset;
     for (std::int64_t k = 0; k < end; k += 4) {
       __m512i b[NP];
 #pragma GCC unroll 4

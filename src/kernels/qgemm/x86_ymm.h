@@ -29,7 +29,7 @@ __attribute__((noinline)) void row_sums(const QgemmStrip& t, std::int64_t first,
     __m256i sum = _mm256_setzero_si256();
     std::int64_t rest = 0;
     for (std::int64_t tap = 0; tap < t.taps; ++tap) {
-      const std::uint8_t* row = t.rows[tap * t.row_stride + first + m];
+      const std::uint8_t* row = t.rows[tap * t.row_stride + first + m] + t.row_offset;
       std::int64_t i = 0;
       for (; i + 32 <= t.run; i += 32)
         sum = _mm256_add_epi64(sum, _mm256_sad_epu8(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + i)), _mm256_setzero_si256()));
@@ -95,7 +95,7 @@ NIBBLE_INLINE void tile(const QgemmStrip& t, std::int64_t first) {
   for (std::int64_t tap = 0; tap < t.taps; ++tap) {
     const std::uint8_t* a[MR];
 #pragma GCC unroll 16
-    for (std::size_t m = 0; m < MR; ++m) a[m] = t.rows[tap * t.row_stride + first + static_cast<std::int64_t>(m)];
+    for (std::size_t m = 0; m < MR; ++m) a[m] = t.rows[tap * t.row_stride + first + static_cast<std::int64_t>(m)] + t.row_offset;
     for (std::int64_t k = 0; k < groups * 4; k += 4) {
 #pragma GCC unroll 2
       for (int phase = 0; phase < Dot::kPhases; ++phase) {

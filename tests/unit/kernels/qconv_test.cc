@@ -176,6 +176,27 @@ TEST_P(Qconv, OneDimensional) {
         random);
 }
 
+// Groups of few channels, which are packed together; some numbers of groups do not divide.
+TEST_P(Qconv, NarrowGroups) {
+  Random random(19);
+  for (const std::int64_t groups : {2, 5, 6, 16, 32})
+    for (const std::int64_t in : {1, 2, 4, 8})
+      for (const std::int64_t out : {1, 3, 4, 8, 9})
+        check(GetParam(),
+              {.shape = {.in_channels = groups * in,
+                         .out_channels = groups * out,
+                         .groups = groups,
+                         .kernel_h = 3,
+                         .kernel_w = 1 + 2 * (in % 2),
+                         .pad_top = 1,
+                         .pad_left = in % 2},
+               .in_h = 5,
+               .in_w = 6,
+               .pad_bottom = 1,
+               .zero_points = static_cast<int>(out % 3)},
+              random);
+}
+
 // Random geometry: groups, strides, dilations, padding (also wider than the kernel), batch, laws, affine weights.
 TEST_P(Qconv, Random) {
   Random random(14);
