@@ -87,7 +87,8 @@ void run_quantize(const Options& options, const std::string& command_line) {
   const QuantFormat format = make_format(options.scheme);
   check_method(options.method);
   check_methods(options.methods);
-  if (options.data.data.empty() && options.ranges.empty())
+  const bool calibrated = needs_ranges(scheme) || !options.methods.empty();  // methods look at activations
+  if (calibrated && options.data.data.empty() && options.ranges.empty())
     throw UsageError("--data is required: the images or arrays to calibrate on (or --ranges FILE)");
   check_output("-o", options.output, {options.model});
   if (!options.report.empty()) check_output("--report", options.report, {options.model, options.output, options.ranges});
@@ -123,6 +124,10 @@ void run_quantize(const Options& options, const std::string& command_line) {
     ranges = load_ranges(options.ranges);
     report.data = "ranges of " + base_name(options.ranges);
     progress.note(fmt::format("quantizing {} with the ranges of {}", base_name(options.model), options.ranges));
+  } else if (!calibrated) {
+    report.data = "no data: activations have no fixed scales";
+    progress.note(fmt::format("quantizing {} without data: activations have no fixed scales", base_name(options.model)));
+    if (!options.data.data.empty()) progress.warn("--data is not used: in this format activations have no fixed scales");
   } else {
     dataset = open_data(options.data, model.graph, options.model, progress);
     report.data = dataset->description();

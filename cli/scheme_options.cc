@@ -56,7 +56,7 @@ int read_bits(const std::string& option, const std::string& text, int lowest) {
   for (const int bits : {2, 3, 4, 5, 6, 7, 8, 16}) {
     if (bits >= lowest && text == std::to_string(bits)) return bits;
   }
-  throw UsageError(fmt::format("{}: expected {} to 8, or 16; found '{}'", option, lowest, text));
+  throw UsageError(fmt::format("{}: expected {} to 8, 16{}; found '{}'", option, lowest, lowest > 2 ? " or float" : "", text));
 }
 
 }  // namespace
@@ -80,7 +80,23 @@ void add_scheme_options(CLI::App& command, SchemeOptions& o) {
          "int8 weights in -128..127");
   command.add_flag("--reduce-range", o.reduce_range, "7-bit weights, for processors whose 16-bit sums saturate")->group(group);
   command.add_option("--weight-bits", o.weight_bits, "bits of a weight: 2 to 8, or 16 [8]")->type_name("N")->group(group);
-  command.add_option("--activation-bits", o.activation_bits, "bits of an activation: 4 to 8, or 16 [8]")->type_name("N")->group(group);
+  command.add_option("--activation-bits", o.activation_bits, "bits of an activation: 4 to 8, 16, or float (weight-only: integer weights, float activations) [8]")
+      ->type_name("N")
+      ->group(group);
+  command.add_option("--block-size", o.block_size, "a scale for each block of 32, 64 or 128 input channels of a weight [none]")
+      ->type_name("N")
+      ->group(group);
+  command
+      .add_option("--codebook", o.codebook,
+                  "weights take 2^(--weight-bits) chosen values, stored as indices and a table: kmeans, or powers_of_two (2 to 4 bits)")
+      ->type_name("KIND")
+      ->group(group);
+  CLI::Option* dynamic =
+      command.add_flag("--dynamic", o.dynamic, "activations get their scales while the model runs; needs no data")->group(group);
+  CLI::Option* half = command.add_flag("--float16", o.float16, "weights held as float16; needs no data")->group(group);
+  CLI::Option* brain = command.add_flag("--bfloat16", o.bfloat16, "weights held as bfloat16; needs no data")->group(group);
+  dynamic->excludes(half)->excludes(brain);
+  half->excludes(brain);
   command
       .add_option("--first-last", o.first_last,
                   "the first and the last layer that compute: 8 (bits, their inputs too), float, or same as the others [same]")
@@ -125,7 +141,26 @@ QuantScheme make_scheme(const SchemeOptions& o) {
     weights.symmetric = is_signed;
   }
   if (!o.weight_bits.empty()) weights.type.bit_width = read_bits("--weight-bits", o.weight_bits, 2);
-  if (!o.activation_bits.empty()) activations.type.bit_width = read_bits("--activation-bits", o.activation_bits, 4);
+  if (o.activation_bits == "float")
+    scheme.defaults.form = NodeForm::kWeightOnly;
+  else if (!o.activation_bits.empty())
+    activations.type.bit_width = read_bits("--activation-bits", o.activation_bits, 4);
+  if (!o.block_size.empty()) {
+    check_choice("--block-size", o.block_size, {"32", "64", "128"});
+    weights.block_size = std::stoi(o.block_size);
+    if (o.per_tensor) throw UsageError("--block-size is finer than --per-tensor: leave one out");
+  }
+  if (!o.codebook.empty()) {
+    check_choice("--codebook", o.codebook, {"kmeans", "powers_of_two"});
+    weights.codebook = o.codebook == "kmeans" ? Codebook::kKMeans : Codebook::kPowersOfTwo;
+    const int most = o.codebook == "kmeans" ? 7 : 4;
+    if (weights.type.bit_width > most)
+      throw UsageError(fmt::format("--codebook {}: needs --weight-bits 2 to {}", o.codebook, most));
+  }
+  if (o.dynamic || o.float16 || o.bfloat16) {
+    if (!o.activation_bits.empty()) throw UsageError("--activation-bits does not go with --dynamic, --float16 and --bfloat16");
+    scheme.defaults.form = o.dynamic ? NodeForm::kDynamic : o.float16 ? NodeForm::kFloat16 : NodeForm::kBFloat16;
+  }
   if (!o.first_last.empty()) {
     check_choice("--first-last", o.first_last, {"8", "float", "same"});
     scheme.first_last = o.first_last == "8"       ? FirstLastPolicy::k8Bit

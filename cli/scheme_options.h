@@ -13,7 +13,8 @@ namespace nibble::cli {
 struct SchemeOptions {
   bool per_channel = false, per_tensor = false;
   std::string weight_type, activation_type;
-  std::string weight_bits, activation_bits, first_last;
+  std::string weight_bits, activation_bits, first_last, block_size, codebook;
+  bool dynamic = false, float16 = false, bfloat16 = false;
   bool weight_symmetric = false, weight_affine = false;
   bool activation_symmetric = false, activation_affine = false;
   bool narrow_range = false, full_range = false, reduce_range = false;

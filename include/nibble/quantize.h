@@ -15,17 +15,33 @@
 
 namespace nibble {
 
+// Which values a weight may take. kNone: every one of its grid, evenly spaced. kKMeans: the 2^bit_width that fit the weights best, one table a
+// tensor (Han et al., Deep Compression, 3). kPowersOfTwo: 0 and +-2^k, bit_width up to 4 (Zhou et al., INQ). Both are held as codes of 8 bits.
+enum class Codebook { kNone, kKMeans, kPowersOfTwo };
+
 // How one tensor kind is quantized.
 struct TensorScheme {
   QuantType type;
   bool symmetric = false;
-  bool per_channel = false;  // weights: along the output channels
+  bool per_channel = false;     // weights: along the output channels
+  std::int64_t block_size = 0;  // weights: above 0, a scale for each block of so many input channels of each output channel
+  Codebook codebook = Codebook::kNone;  // weights
+};
+
+// What a layer with weights computes with; what has none stays float in the last four.
+enum class NodeForm {
+  kInteger,     // integer weights and activations
+  kWeightOnly,  // integer weights, dequantized; float activations
+  kDynamic,     // integer weights; activations get their grid while the network runs (DynamicQuantizeLinear)
+  kFloat16,     // weights held in 16 bits, computed in float32
+  kBFloat16,
 };
 
 // What to do, for the whole network or for one node.
 struct NodeScheme {
   TensorScheme weights = {.type = {.bit_width = 8, .is_signed = true, .narrow_range = true}, .symmetric = true, .per_channel = true};
   TensorScheme activations = {.type = {.bit_width = 8, .is_signed = false}, .symmetric = false, .per_channel = false};
+  NodeForm form = NodeForm::kInteger;
   bool quantized = true;  // false: stays float
   std::string reason;     // why not, for the report
 };
@@ -35,6 +51,7 @@ struct NodeRule {
   std::string node_regex;  // empty: any
   std::string op_type;     // empty: any
   std::optional<bool> quantized;
+  std::optional<NodeForm> form = std::nullopt;
   std::optional<TensorScheme> weights;
   std::optional<TensorScheme> activations;  // of the node's outputs
 };
@@ -61,6 +78,8 @@ QuantScheme scheme_for_target(const std::string& target);
 // Applies a recipe file (JSON) on top of a scheme; unknown keys are errors.
 QuantScheme apply_scheme_recipe(QuantScheme scheme, const std::string& json_text, const std::string& origin);
 std::string to_json(const QuantScheme& scheme);
+// False where no node can have form kInteger: quantize() then needs no ranges.
+bool needs_ranges(const QuantScheme& scheme);
 
 // The accumulator proof of one integer layer: the exact bound over all inputs that the grid allows.
 struct AccumulatorProof {

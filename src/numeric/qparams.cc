@@ -16,13 +16,12 @@ float to_scale(double scale) {
   return static_cast<float>(std::clamp(scale, static_cast<double>(FLT_MIN), static_cast<double>(FLT_MAX)));
 }
 
-// Eq. 6; lo <= 0.
+}  // namespace
+
 std::int32_t affine_zero_point(double lo, float scale, const QuantType& type) {
   const auto qmin = static_cast<double>(type.qmin());
   return static_cast<std::int32_t>(std::clamp(rne(qmin - lo / static_cast<double>(scale)), qmin, static_cast<double>(type.qmax())));
 }
-
-}  // namespace
 
 ScaleZeroPoint choose_qparams_affine(double lo, double hi, const QuantType& type) {
   assert(std::isfinite(lo) && std::isfinite(hi) && lo <= hi);

@@ -22,6 +22,9 @@ ScaleZeroPoint choose_qparams_affine(double lo, double hi, const QuantType& type
 // scale = max_abs / (2^(n-1) - 1) (Eq. 9).
 ScaleZeroPoint choose_qparams_symmetric(double lo, double hi, const QuantType& type);
 
+// The zero point of the affine grid with this scale and lowest value `lo` <= 0 (Eq. 6).
+std::int32_t affine_zero_point(double lo, float scale, const QuantType& type);
+
 // Which scales a law can work with: law shift needs powers of two (Eq. 11).
 enum class Scales { kAny, kPowersOfTwo };
 inline Scales scales_of(RequantizeLaw law) { return law == RequantizeLaw::kShift ? Scales::kPowersOfTwo : Scales::kAny; }

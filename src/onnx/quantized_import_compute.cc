@@ -10,6 +10,7 @@
 #include "ops/fail.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
+#include "quantize/weights.h"
 
 namespace nibble {
 namespace {
@@ -203,7 +204,7 @@ bool QuantizedRebuilder::add_bias(const Node& node, ValueId old, Node& integer, 
 
   QuantParams params{.type = {.bit_width = 32, .is_signed = true}, .granularity = PerTensor{}, .scale = {}, .zero_point = {}};
   if (!wei.per_tensor()) params.granularity = PerChannel{.axis = 0};
-  for (const float scale : wei.scale) params.scale.push_back(src.scale[0] * scale);
+  for (const float scale : channel_scales(integer, out_.graph.value(integer.inputs[1]).constant->shape(), wei)) params.scale.push_back(src.scale[0] * scale);
   params.zero_point.assign(params.scale.size(), 0);
   if (params.scale.size() != 1 && static_cast<std::int64_t>(params.scale.size()) != channels) {
     layer.reason = "its weights' scales are not one for each output channel";

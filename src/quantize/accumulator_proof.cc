@@ -89,7 +89,10 @@ std::optional<AccumulatorProof> prove_accumulator(const QuantizedGraph& model, N
   // Partial sums must fit as well as the last one; a sum of the positive (negative) products alone bounds them in any order.
   const std::int64_t most = std::max<std::int64_t>(x_hi, 0);
   const std::int64_t least = std::min<std::int64_t>(x_lo, 0);
-  const std::vector<Sides> sides = sides_of(*weights.constant, layout, wei->zero_point);
+  const bool blocks = std::holds_alternative<PerBlock>(wei->granularity);
+  const std::vector<std::int32_t> centred = blocks ? centred_codes(node, *weights.constant, *wei) : std::vector<std::int32_t>();
+  const std::vector<Sides> sides =
+      blocks ? sum_sides(std::span(centred), layout, {0}) : sides_of(*weights.constant, layout, wei->zero_point);
   AccumulatorProof proof;
   for (std::size_t o = 0; o < bias.size(); ++o) {
     const Sides& w = sides[o];

@@ -118,4 +118,10 @@ std::optional<std::int64_t> weight_channel_axis(const Node& node, const Shape& w
   return std::nullopt;
 }
 
+std::optional<std::int64_t> weight_input_axis(const Node& node, const Shape& weight_shape) {
+  const auto channels = weight_channel_axis(node, weight_shape);
+  if (!channels) return std::nullopt;
+  return *channels == 0 ? 1 : 0;
+}
+
 }  // namespace nibble

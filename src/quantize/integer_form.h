@@ -28,6 +28,9 @@ std::optional<std::string> why_not_integer(const Graph& graph, const Node& node,
 // Axis of the output channels of a compute node's weights; nullopt where per-channel grids make no sense (batched constants, grouped ConvTranspose).
 std::optional<std::int64_t> weight_channel_axis(const Node& node, const Shape& weight_shape);
 
+// Axis of the input channels of a compute node's weights, along which blocks lie; nullopt where weight_channel_axis() gives none.
+std::optional<std::int64_t> weight_input_axis(const Node& node, const Shape& weight_shape);
+
 // True for operators whose output shares the grid of their inputs (kTied; resizing, whose integer form is the nearest neighbour).
 bool is_tied(const Node& node);
 

@@ -8,6 +8,7 @@
 #include "ops/fused_activation.h"
 #include "ops/op.h"
 #include "quantize/integer_form.h"
+#include "quantize/weights.h"
 
 namespace nibble {
 namespace {
@@ -42,7 +43,8 @@ std::vector<Requantizer> compute_requantizers(const QuantizedGraph& model, const
   const QuantParams& wei = params_or_fail(model, node, node.input(1));
   const QuantParams& dst = params_or_fail(model, node, node.output(0));
   std::vector<Requantizer> result;
-  for (const float scale : wei.scale) {
+  const auto& weights = model.graph.value(node.input(1)).constant;
+  for (const float scale : weights ? channel_scales(node, weights->shape(), wei) : wei.scale) {
     const auto requantizer = make_requantizer(model.law, src.scale[0], scale, dst.scale[0]);
     if (!requantizer)
       fail_law(model, node, static_cast<double>(src.scale[0]) * static_cast<double>(scale) / static_cast<double>(dst.scale[0]));

@@ -40,6 +40,7 @@ class Planner {
       : graph_(graph), ranges_(ranges), scheme_(scheme), rules_(scheme), groups_(graph.values().size()) {
     plan_.types = infer_types(graph).types;
     plan_.integer.assign(graph.nodes().size(), false);
+    plan_.reformed.assign(graph.nodes().size(), false);
     plan_.reason.resize(graph.nodes().size());
     plan_.notes.resize(graph.nodes().size());
     plan_.grid.resize(graph.values().size());
@@ -77,6 +78,9 @@ class Planner {
         plan_.reason[n] = "not among --op-types-to-quantize";
       } else if (listed(scheme_.unsupported_ops)) {
         plan_.reason[n] = fmt::format("target {} has no integer form of it", scheme_.target);
+      } else if (s.form != NodeForm::kInteger) {
+        plan_.reformed[n] = can_reform(node, s.form);
+        plan_.reason[n] = plan_.reformed[n] ? "" : no_form(s.form);
       } else if (rule_of(node) == QuantRule::kUnaryTable && s.activations.type.bit_width > 8) {
         plan_.reason[n] = "tables serve 8 bits and fewer";
       } else {
@@ -85,21 +89,33 @@ class Planner {
     }
   }
 
+  // Layers with constant weights; a transposed convolution has no dynamic operator.
+  bool can_reform(const Node& node, NodeForm form) const {
+    if (rule_of(node) != QuantRule::kCompute || !operands_of(graph_, node).weights) return false;
+    if (form != NodeForm::kDynamic) return true;
+    return node.op_type != "ConvTranspose";
+  }
+  static const char* no_form(NodeForm form) {
+    return form == NodeForm::kDynamic ? "activations are quantized on the way, for layers with weights alone" : "activations stay float";
+  }
+
   void apply_first_last_policy() {
     if (scheme_.first_last == FirstLastPolicy::kSame) return;
     std::vector<std::size_t> compute;
     for (std::size_t n = 0; n < candidate_.size(); ++n) {
-      if (candidate_[n] && rule_of(graph_.nodes()[n]) == QuantRule::kCompute) compute.push_back(n);
+      if ((candidate_[n] && rule_of(graph_.nodes()[n]) == QuantRule::kCompute) || plan_.reformed[n]) compute.push_back(n);
     }
     if (compute.empty()) return;
     for (const std::size_t n : {compute.front(), compute.back()}) {
       if (scheme_.first_last == FirstLastPolicy::k8Bit) {
         plan_.schemes[n].weights.type.bit_width = 8;
+        plan_.schemes[n].weights.codebook = Codebook::kNone;
         plan_.schemes[n].activations.type.bit_width = 8;
         eight_bit_inputs_.push_back(graph_.nodes()[n].input(0));
         continue;
       }
       candidate_[n] = false;
+      plan_.reformed[n] = false;
       plan_.reason[n] = "first and last layers stay float (first_last)";
     }
   }

@@ -12,6 +12,7 @@ namespace nibble {
 struct QuantizationPlan {
   std::vector<TensorType> types;                      // by ValueId
   std::vector<bool> integer;                          // by NodeId
+  std::vector<bool> reformed;                         // by NodeId: float, but its weights take the form that its scheme says
   std::vector<std::string> reason;                    // by NodeId: why a real-valued node stays float
   std::vector<NodeScheme> schemes;                    // by NodeId
   std::vector<std::optional<QuantParams>> grid;       // by ValueId: of activations that exist as integers

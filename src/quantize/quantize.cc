@@ -12,6 +12,7 @@
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
 #include "quantize/plan.h"
+#include "quantize/reform.h"
 #include "quantize/weights.h"
 
 namespace nibble {
@@ -35,6 +36,7 @@ class Rewriter {
     for (NodeId n = 0; n < static_cast<NodeId>(source_.nodes().size()); ++n) {
       if (plan_.integer[index(n)]) rewrite_integer_node(n);
       else rewrite_float_node(n);
+      if (plan_.reformed[index(n)]) reform_weights(n);
     }
     rewrite_outputs();
     editor_.finish();
@@ -176,6 +178,60 @@ class Rewriter {
     editor_.set_inputs(n, std::move(inputs));
   }
 
+  // Weights alone: float nodes that read dequantized or widened constants, or the operators of dynamic quantization (quantize/reform.cc).
+  void reform_weights(NodeId n) {
+    const Node node = result_.graph.node(n);  // a copy, with the inputs that it has by now
+    const NodeScheme& scheme = plan_.schemes[index(n)];
+    const ValueId w = node.input(1);
+    const Tensor weights = *source_.value(w).constant;
+    if (scheme.form == NodeForm::kFloat16 || scheme.form == NodeForm::kBFloat16) {
+      editor_.set_input(n, 1, halved_constant(w, scheme.form));
+      return;
+    }
+    const auto pinned = ranges_.entries.find(source_.value(w).name);
+    const QuantParams* parameters = pinned != ranges_.entries.end() && pinned->second.pinned ? &*pinned->second.pinned : nullptr;
+    const QuantizedWeights q =
+        quantize_weights_alone(node, weights, scheme.form == NodeForm::kDynamic ? dynamic_weights(scheme.weights) : scheme.weights, parameters);
+    plan_.notes[index(n)].insert(plan_.notes[index(n)].end(), q.notes.begin(), q.notes.end());
+    plan_.notes[index(n)].push_back(describe(q.params, scheme.form));
+    if (scheme.form == NodeForm::kDynamic) {
+      make_dynamic(editor_, n, source_.value(w).name, q);
+      return;
+    }
+    const ValueId integers = shared_weights(w, q);
+    ValueId& real = dequantized_.emplace(integers, kNoValue).first->second;
+    if (real == kNoValue) {
+      real = editor_.add_value(source_.value(w).name + "_dequantized", make_type(DataType::kFloat32, weights.shape()));
+      add_edge("DequantizeLinear", integers, real);
+    }
+    editor_.set_input(n, 1, real);
+  }
+
+  // One copy of 16 bits for all readers, and the Cast that widens it.
+  ValueId halved_constant(ValueId w, NodeForm form) {
+    ValueId& real = halved_.emplace(std::pair(w, form), kNoValue).first->second;
+    if (real != kNoValue) return real;
+    const std::string name = source_.value(w).name;
+    const DataType type = form == NodeForm::kFloat16 ? DataType::kFloat16 : DataType::kBFloat16;
+    const Tensor& weights = *source_.value(w).constant;
+    if (form == NodeForm::kFloat16) {
+      for (const float x : weights.data<float>()) {
+        if (std::isfinite(x) && std::abs(x) > 65504.0F)
+          fail(ErrorCode::kUnsupported, "the weights '{}' hold {}, which float16 cannot; use bfloat16", name, x);
+      }
+    }
+    const ValueId half = editor_.add_constant(name + "_" + std::string(to_string(type)), cast(weights, type));
+    real = editor_.add_value(name + "_widened", make_type(DataType::kFloat32, weights.shape()));
+    Node node;
+    node.name = name + "_Cast";
+    node.op_type = "Cast";
+    node.attributes.insert_or_assign("to", std::int64_t{1});  // FLOAT
+    node.inputs = {half};
+    node.outputs = {real};
+    editor_.add_node(std::move(node));
+    return real;
+  }
+
   ValueId shared_weights(ValueId w, const QuantizedWeights& q) {
     for (const auto& [other, id] : constants_[w]) {
       if (other == q.params) return id;
@@ -200,10 +256,11 @@ class Rewriter {
       const auto it = source_index.find(node.name);
       if (it == source_index.end()) continue;  // an edge
       const OpDef* op = find_op(node.domain, node.op_type);
-      if (op != nullptr && op->rule == QuantRule::kNotReal) continue;
-      LayerInfo layer{.name = node.name, .op_type = node.op_type, .integer = plan_.integer[it->second], .reason = {}, .proof = {},
+      if (op != nullptr && op->rule == QuantRule::kNotReal && !plan_.reformed[it->second]) continue;
+      LayerInfo layer{.name = node.name, .op_type = source_.nodes()[it->second].op_type, .integer = plan_.integer[it->second], .reason = {}, .proof = {},
                       .notes = plan_.notes[it->second]};
       if (!layer.integer) layer.reason = plan_.reason[it->second];
+      if (plan_.reformed[it->second]) layer.reason = form_reason(plan_.schemes[it->second].form);
       layer.proof = prove_accumulator(result_, id);
       if (layer.proof && layer.proof->bits_needed > 32) {
         fail(ErrorCode::kUnsupported,
@@ -235,6 +292,8 @@ class Rewriter {
   std::vector<ValueId> integer_of_;  // by source ValueId
   std::vector<ValueId> float_of_;
   std::map<ValueId, std::vector<std::pair<QuantParams, ValueId>>> constants_;
+  std::map<ValueId, ValueId> dequantized_;                          // integer weights -> reals
+  std::map<std::pair<ValueId, NodeForm>, ValueId> halved_;          // weights -> reals, by way of 16 bits
   std::map<std::string, QuantParams> params_by_name_;
 };
 

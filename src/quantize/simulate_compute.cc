@@ -16,16 +16,10 @@ std::vector<double> centred(const Tensor& tensor, std::int32_t zero_point) {
   return result;
 }
 
-// Weights minus their zero points, each channel its own.
-std::vector<double> centred_weights(const QuantizedGraph& model, const Node& node, const Tensor& weights, const WeightLayout& layout) {
-  const QuantParams& params = *model.params_of(node.input(1));
-  const std::vector<std::int32_t> codes = codes_of(weights);
-  std::vector<double> result(codes.size());
-  for (std::size_t i = 0; i < codes.size(); ++i) {
-    const std::size_t o = params.per_tensor() ? 0 : static_cast<std::size_t>(layout.channel_of(static_cast<std::int64_t>(i)));
-    result[i] = static_cast<double>(codes[i] - params.zero_point[o % params.zero_point.size()]);
-  }
-  return result;
+// Weights minus their zero points, each channel its own, times their block's factor.
+std::vector<double> centred_weights(const QuantizedGraph& model, const Node& node, const Tensor& weights) {
+  const std::vector<std::int32_t> codes = centred_codes(node, weights, *model.params_of(node.input(1)));
+  return {codes.begin(), codes.end()};
 }
 
 std::vector<double> bias_of(const QuantizedGraph& model, const Node& node, std::int64_t channels) {
@@ -56,7 +50,6 @@ bool next(std::vector<std::int64_t>& at, const Shape& extent) {
 
 Accumulators simulate_conv(const QuantizedGraph& model, const Node& node, const Tensor& x) {
   const Tensor& w = *model.graph.value(node.input(1)).constant;
-  const WeightLayout layout = weight_layout(node, w.shape());
   const Window window = conv_window(node, x.shape(), w.shape());
   const std::int64_t groups = node.get_int("group", 1);
   const std::int64_t batch = x.shape()[0];
@@ -68,7 +61,7 @@ Accumulators simulate_conv(const QuantizedGraph& model, const Node& node, const 
   const std::int64_t out_plane = element_count(window.output);
   const std::int64_t taps = element_count(window.kernel);
   const std::vector<double> src = centred(x, model.params_of(node.input(0))->zero_point[0]);
-  const std::vector<double> wei = centred_weights(model, node, w, layout);
+  const std::vector<double> wei = centred_weights(model, node, w);
   const std::vector<double> bias = bias_of(model, node, out_channels);
 
   Shape shape = {batch, out_channels};
@@ -117,7 +110,6 @@ Accumulators simulate_conv(const QuantizedGraph& model, const Node& node, const 
 
 Accumulators simulate_conv_transpose(const QuantizedGraph& model, const Node& node, const Tensor& x) {
   const Tensor& w = *model.graph.value(node.input(1)).constant;
-  const WeightLayout layout = weight_layout(node, w.shape());
   const Window window = conv_transpose_window(node, x.shape(), w.shape());
   const std::int64_t groups = node.get_int("group", 1);
   const std::int64_t batch = x.shape()[0];
@@ -129,7 +121,7 @@ Accumulators simulate_conv_transpose(const QuantizedGraph& model, const Node& no
   const std::int64_t out_plane = element_count(window.output);
   const std::int64_t taps = element_count(window.kernel);
   const std::vector<double> src = centred(x, model.params_of(node.input(0))->zero_point[0]);
-  const std::vector<double> wei = centred_weights(model, node, w, layout);
+  const std::vector<double> wei = centred_weights(model, node, w);
   const std::vector<double> bias = bias_of(model, node, out_channels);
 
   Shape shape = {batch, out_channels};
@@ -183,7 +175,7 @@ Accumulators simulate_matmul(const QuantizedGraph& model, const Node& node, cons
     fail_node(node, "shapes {} and {} do not multiply", to_string(a.shape()), to_string(b.shape()));
 
   const std::vector<double> left = centred(a, model.params_of(node.input(0))->zero_point[0]);
-  const std::vector<double> right = wei_params.per_tensor() ? centred(b, wei_params.zero_point[0]) : centred_weights(model, node, b, weight_layout(node, b.shape()));
+  const std::vector<double> right = wei_params.per_tensor() ? centred(b, wei_params.zero_point[0]) : centred_weights(model, node, b);
   const std::vector<double> bias = bias_of(model, node, n);
 
   Shape batch;

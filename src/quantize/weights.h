@@ -31,6 +31,12 @@ Tensor quantize_tensor(const Tensor& values, const QuantParams& params);
 // Codes -> int32, any storage type.
 std::vector<std::int32_t> codes_of(const Tensor& tensor);
 
+// What an integer layer computes with: its weights around 0, minus their zero points and times their block's factor, and the scale of each output channel
+// (one for all per tensor) that its multipliers are made of. Throws Error{kInvalidModel} where the blocks' scales have no common unit, or make weights
+// beyond +-127 of it.
+std::vector<std::int32_t> centred_codes(const Node& node, const Tensor& codes, const QuantParams& params);
+std::vector<float> channel_scales(const Node& node, const Shape& weight_shape, const QuantParams& params);
+
 struct QuantizedWeights {
   Tensor codes;
   QuantParams params;
@@ -43,5 +49,8 @@ struct QuantizedWeights {
 // silently costs other tools whole networks. `bias` may be null; it is broadcast to the channels.
 QuantizedWeights quantize_weights(const Node& node, const Tensor& weights, const Tensor* bias, const TensorScheme& scheme, const QuantParams* pinned,
                                   float src_scale, float dst_scale, RequantizeLaw law);
+
+// The same for weights that are dequantized again: no bias, no law, any scales.
+QuantizedWeights quantize_weights_alone(const Node& node, const Tensor& weights, const TensorScheme& scheme, const QuantParams* pinned);
 
 }  // namespace nibble

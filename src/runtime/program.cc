@@ -37,6 +37,7 @@ struct WeightView {
   std::uint8_t flip = 0;
   std::vector<std::int32_t> zero_points;  // empty: all 0
   std::vector<std::int32_t> bias;         // empty: none
+  std::vector<std::int8_t> unpacked;      // what `data` points to where the codes of blocks were brought to one scale a channel
 };
 
 class Lowering {
@@ -106,6 +107,7 @@ class Lowering {
     const QuantizedGraph& model = impl_->model;
     const Node& node = model.graph.node(n);
     if (node.op_type == "DequantizeLinear" && model.params_of(node.input(0)) != nullptr) return prepare_reals(node);
+    if (node.op_type == "Cast" && model.graph.is_constant(node.input(0))) return prepare_cast(node);
     if (model.params_of(node.output(0)) == nullptr || node.op_type == "QuantizeLinear") return;
     const Operands operands = operands_of(model.graph, node);
     for (const std::size_t i : operands.activations) {
@@ -124,6 +126,15 @@ class Lowering {
     if (!value.constant || node.output(0) == kNoValue) return;
     Tensor x(DataType::kFloat32, value.constant->shape());
     dequantize(codes_of(*value.constant), value.constant->shape(), *impl_->model.params_of(node.input(0)), x.mutable_data<float>());
+    impl_->weight_bytes += static_cast<std::int64_t>(x.size_bytes());
+    impl_->reals[index(node.output(0))] = std::move(x);
+  }
+
+  // Weights held in 16 bits: widened once.
+  void prepare_cast(const Node& node) {
+    const Tensor& from = *impl_->model.graph.value(node.input(0)).constant;
+    if ((from.type() != DataType::kFloat16 && from.type() != DataType::kBFloat16) || node.output(0) == kNoValue || node.get_int("to", 0) != 1) return;
+    Tensor x = cast(from, DataType::kFloat32);
     impl_->weight_bytes += static_cast<std::int64_t>(x.size_bytes());
     impl_->reals[index(node.output(0))] = std::move(x);
   }
@@ -161,6 +172,12 @@ class Lowering {
       fail(ErrorCode::kUnsupported, "node '{}' ({}): the integer runtime has weights of up to 8 bits, not {}", node.name, node.op_type,
            params.type.bit_width);
     WeightView view;
+    if (std::holds_alternative<PerBlock>(params.granularity)) {
+      for (const std::int32_t w : centred_codes(node, codes, params)) view.unpacked.push_back(static_cast<std::int8_t>(w));
+      view.data = view.unpacked.data();
+      if (node.op_type != "MatMul" && node.input(2) != kNoValue) view.bias = codes_of(*model.graph.value(node.input(2)).constant);
+      return view;
+    }
     view.data = reinterpret_cast<const std::int8_t*>(codes.bytes());
     const bool is_unsigned = !params.type.is_signed;
     view.flip = is_unsigned ? 0x80 : 0;
@@ -287,10 +304,7 @@ class Lowering {
     const QuantParams& params = *impl_->model.params_of(node.input(1));
     const WeightLayout layout = weight_layout(node, codes.shape());
     PreparedPlainConv prepared;
-    prepared.weights = codes_of(codes);
-    for (std::size_t i = 0; i < prepared.weights.size(); ++i)
-      prepared.weights[i] -=
-          params.zero_point[params.per_tensor() ? 0 : static_cast<std::size_t>(layout.channel_of(static_cast<std::int64_t>(i)))];
+    prepared.weights = centred_codes(node, codes, params);
     prepared.bias = view_weights(node).bias;
     prepared.bias.resize(static_cast<std::size_t>(layout.channels), 0);
     prepared.requantize = requantize_table(node, layout.channels);

@@ -22,6 +22,16 @@ constexpr std::array<std::pair<std::string_view, RequantizeLaw>, 3> kLaws = {
 constexpr std::array<std::pair<std::string_view, FirstLastPolicy>, 3> kFirstLast = {
     {{"same", FirstLastPolicy::kSame}, {"float", FirstLastPolicy::kFloat}, {"8bit", FirstLastPolicy::k8Bit}}};
 
+constexpr std::array<std::pair<std::string_view, NodeForm>, 5> kForms = {{{"integer", NodeForm::kInteger},
+                                                                         {"weight_only", NodeForm::kWeightOnly},
+                                                                         {"dynamic", NodeForm::kDynamic},
+                                                                         {"float16", NodeForm::kFloat16},
+                                                                         {"bfloat16", NodeForm::kBFloat16}}};
+constexpr std::array<std::pair<std::string_view, Codebook>, 3> kCodebooks = {
+    {{"none", Codebook::kNone}, {"kmeans", Codebook::kKMeans}, {"powers_of_two", Codebook::kPowersOfTwo}}};
+// Blocks of fewer would spend more on scales than on weights.
+constexpr int kSmallestBlock = 8, kLargestBlock = 1 << 20;
+
 // One object of the file. Every key that is read is remembered; finish() refuses the others.
 class ObjectReader {
  public:
@@ -60,6 +70,13 @@ class ObjectReader {
     if (const json* item = find(key)) {
       if (!item->is_number_integer() || *item < 1 || *item > 16) refuse(key, "an integer from 1 to 16", *item);
       value = item->get<int>();
+    }
+  }
+  void read_block_size(const char* key, std::int64_t& value) {
+    if (const json* item = find(key)) {
+      if (!item->is_number_integer() || (*item != 0 && (*item < kSmallestBlock || *item > kLargestBlock)))
+        refuse(key, fmt::format("0 (no blocks) or a number from {} to {}", kSmallestBlock, kLargestBlock), *item);
+      value = item->get<std::int64_t>();
     }
   }
   template <typename Enum, std::size_t n>
@@ -107,7 +124,11 @@ void read_tensor_scheme(const json& object, const std::string& where, TensorKind
   if (!scheme.type.is_signed && !reader.has("narrow_range")) scheme.type.narrow_range = false;
   reader.read("narrow_range", scheme.type.narrow_range);
   reader.read("symmetric", scheme.symmetric);
-  if (kind == TensorKind::kWeights) reader.read("per_channel", scheme.per_channel);
+  if (kind == TensorKind::kWeights) {
+    reader.read("per_channel", scheme.per_channel);
+    reader.read_block_size("block_size", scheme.block_size);
+    reader.read("codebook", scheme.codebook, kCodebooks);
+  }
   reader.finish();
   if (scheme.type.narrow_range && !scheme.type.is_signed) {
     fail(ErrorCode::kInvalidData, "{}: \"narrow_range\" is for signed types only; leave it out or set \"signed\" to true", where);
@@ -130,6 +151,13 @@ NodeRule read_rule(const json& object, const std::string& where, const NodeSchem
   } else {
     reader.find("quantized");
   }
+  if (reader.has("form")) {
+    NodeForm form = NodeForm::kInteger;
+    reader.read("form", form, kForms);
+    rule.form = form;
+  } else {
+    reader.find("form");
+  }
   if (const json* weights = reader.find("weights")) {
     rule.weights = defaults.weights;
     read_tensor_scheme(*weights, where + ": weights", TensorKind::kWeights, *rule.weights);
@@ -139,19 +167,10 @@ NodeRule read_rule(const json& object, const std::string& where, const NodeSchem
     read_tensor_scheme(*activations, where + ": activations", TensorKind::kActivations, *rule.activations);
   }
   reader.finish();
-  if (!rule.quantized && !rule.weights && !rule.activations) {
-    fail(ErrorCode::kInvalidData, "{}: a rule needs \"quantized\", \"weights\" or \"activations\"", where);
+  if (!rule.quantized && !rule.form && !rule.weights && !rule.activations) {
+    fail(ErrorCode::kInvalidData, "{}: a rule needs \"quantized\", \"form\", \"weights\" or \"activations\"", where);
   }
   return rule;
-}
-
-json tensor_to_json(const TensorScheme& scheme, TensorKind kind) {
-  json result = {{"bit_width", scheme.type.bit_width},
-                 {"signed", scheme.type.is_signed},
-                 {"narrow_range", scheme.type.narrow_range},
-                 {"symmetric", scheme.symmetric}};
-  if (kind == TensorKind::kWeights) result["per_channel"] = scheme.per_channel;
-  return result;
 }
 
 template <typename Enum, std::size_t n>
@@ -160,6 +179,19 @@ std::string name_of(Enum value, const std::array<std::pair<std::string_view, Enu
     if (enumerator == value) return std::string(name);
   }
   return "";
+}
+
+json tensor_to_json(const TensorScheme& scheme, TensorKind kind) {
+  json result = {{"bit_width", scheme.type.bit_width},
+                 {"signed", scheme.type.is_signed},
+                 {"narrow_range", scheme.type.narrow_range},
+                 {"symmetric", scheme.symmetric}};
+  if (kind == TensorKind::kWeights) {
+    result["per_channel"] = scheme.per_channel;
+    if (scheme.block_size != 0) result["block_size"] = scheme.block_size;
+    if (scheme.codebook != Codebook::kNone) result["codebook"] = name_of(scheme.codebook, kCodebooks);
+  }
+  return result;
 }
 
 }  // namespace
@@ -189,6 +221,7 @@ QuantScheme apply_scheme_json(QuantScheme scheme, std::string_view text, const s
     if (const json* activations = inner.find("activations")) {
       read_tensor_scheme(*activations, origin + ": defaults: activations", TensorKind::kActivations, scheme.defaults.activations);
     }
+    inner.read("form", scheme.defaults.form, kForms);
     inner.read("quantized", scheme.defaults.quantized);
     if (!scheme.defaults.quantized) scheme.defaults.reason = "not quantized by default (" + origin + ")";
     inner.finish();
@@ -215,6 +248,11 @@ QuantScheme apply_scheme_recipe(QuantScheme scheme, const std::string& json_text
   return apply_scheme_json(std::move(scheme), json_text, origin, nullptr);
 }
 
+bool needs_ranges(const QuantScheme& scheme) {
+  return scheme.defaults.form == NodeForm::kInteger ||
+         std::any_of(scheme.rules.begin(), scheme.rules.end(), [](const NodeRule& r) { return r.form == NodeForm::kInteger; });
+}
+
 std::string to_json(const QuantScheme& scheme) {
   json rules = json::array();
   for (const NodeRule& rule : scheme.rules) {
@@ -222,20 +260,22 @@ std::string to_json(const QuantScheme& scheme) {
     if (!rule.node_regex.empty()) item["node"] = rule.node_regex;
     if (!rule.op_type.empty()) item["op_type"] = rule.op_type;
     if (rule.quantized) item["quantized"] = *rule.quantized;
+    if (rule.form) item["form"] = name_of(*rule.form, kForms);
     if (rule.weights) item["weights"] = tensor_to_json(*rule.weights, TensorKind::kWeights);
     if (rule.activations) item["activations"] = tensor_to_json(*rule.activations, TensorKind::kActivations);
     rules.push_back(std::move(item));
   }
-  const json root = {{"law", name_of(scheme.law, kLaws)},
-                     {"first_last", name_of(scheme.first_last, kFirstLast)},
-                     {"reduce_range", scheme.reduce_range},
-                     {"op_types_to_quantize", scheme.op_types_to_quantize},
-                     {"unsupported_ops", scheme.unsupported_ops},
-                     {"defaults",
-                      {{"quantized", scheme.defaults.quantized},
-                       {"weights", tensor_to_json(scheme.defaults.weights, TensorKind::kWeights)},
-                       {"activations", tensor_to_json(scheme.defaults.activations, TensorKind::kActivations)}}},
-                     {"rules", std::move(rules)}};
+  json root = {{"law", name_of(scheme.law, kLaws)},
+                  {"first_last", name_of(scheme.first_last, kFirstLast)},
+                  {"reduce_range", scheme.reduce_range},
+                  {"op_types_to_quantize", scheme.op_types_to_quantize},
+                  {"unsupported_ops", scheme.unsupported_ops},
+                  {"defaults",
+                   {{"quantized", scheme.defaults.quantized},
+                    {"weights", tensor_to_json(scheme.defaults.weights, TensorKind::kWeights)},
+                    {"activations", tensor_to_json(scheme.defaults.activations, TensorKind::kActivations)}}},
+                  {"rules", std::move(rules)}};
+  if (scheme.defaults.form != NodeForm::kInteger) root["defaults"]["form"] = name_of(scheme.defaults.form, kForms);
   return root.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 

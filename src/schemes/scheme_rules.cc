@@ -61,6 +61,7 @@ NodeScheme SchemeRules::scheme_for(const Node& node) const {
                       : rule.node_regex.empty() ? "excluded by op type"
                                                 : "excluded by name ('" + rule.node_regex + "')";
     }
+    if (rule.form) result.form = *rule.form;
     if (rule.weights) result.weights = *rule.weights;
     if (rule.activations) result.activations = *rule.activations;
   }

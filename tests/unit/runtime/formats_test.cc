@@ -1,6 +1,7 @@
 // Every format of weights and activations: the runtime gives the simulation's bits, and so does what is read back from the file.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <string>
@@ -151,6 +152,65 @@ std::vector<Format> formats() {
     s.defaults.weights = {.type = {.bit_width = 8, .is_signed = false}, .symmetric = false, .per_channel = true};
     s.law = RequantizeLaw::kShift;
   }));
+  // Blocks, for integer layers and for weights alone; small ones, so that each layer has several.
+  for (const int bits : {2, 3, 4, 5, 6}) {
+    for (const bool affine : {false, true}) {
+      for (const NodeForm form : {NodeForm::kInteger, NodeForm::kWeightOnly}) {
+        result.push_back(format("blocks" + std::to_string(bits) + (affine ? "_affine" : "") + (form == NodeForm::kWeightOnly ? "_weight_only" : ""),
+                                [&](QuantScheme& s) {
+                                  s.defaults.form = form;
+                                  s.defaults.weights = {.type = {.bit_width = bits, .is_signed = !affine, .narrow_range = !affine},
+                                                        .symmetric = !affine,
+                                                        .per_channel = true,
+                                                        .block_size = 16};
+                                  s.law = bits == 3 ? RequantizeLaw::kFixedPoint : bits == 5 ? RequantizeLaw::kShift : RequantizeLaw::kFloat32;
+                                }));
+      }
+    }
+  }
+  for (const int bits : {2, 3, 4, 6}) {
+    for (const Codebook codebook : {Codebook::kKMeans, Codebook::kPowersOfTwo}) {
+      if (codebook == Codebook::kPowersOfTwo && bits > 4) continue;
+      const std::string name = (codebook == Codebook::kKMeans ? "kmeans" : "powers_of_two") + std::to_string(bits);
+      const auto change = [&](QuantScheme& s) {
+        s.defaults.weights.type.bit_width = bits;
+        s.defaults.weights.codebook = codebook;
+        s.law = bits == 3 ? RequantizeLaw::kShift : RequantizeLaw::kFloat32;
+      };
+      result.push_back(format(name, change));
+      result.push_back(format(name + "_weight_only", [&](QuantScheme& s) {
+        change(s);
+        s.defaults.form = NodeForm::kWeightOnly;
+      }));
+    }
+  }
+  for (const auto& [name, form] : {std::pair("weight_only", NodeForm::kWeightOnly), std::pair("dynamic", NodeForm::kDynamic),
+                                   std::pair("float16", NodeForm::kFloat16), std::pair("bfloat16", NodeForm::kBFloat16)})
+    result.push_back(format(name, [&](QuantScheme& s) { s.defaults.form = form; }));
+  result.push_back(format("weight_only_tensor_affine", [](QuantScheme& s) {
+    s.defaults.form = NodeForm::kWeightOnly;
+    s.defaults.weights = {.type = {.bit_width = 4, .is_signed = false}, .symmetric = false, .per_channel = false};
+  }));
+  result.push_back(format("dynamic_tensor4", [](QuantScheme& s) {
+    s.defaults.form = NodeForm::kDynamic;
+    s.defaults.weights.type.bit_width = 4;
+    s.defaults.weights.per_channel = false;
+  }));
+  result.push_back(format("mixed", [](QuantScheme& s) {
+    const auto rule = [&](const char* node, NodeForm form, int bits, std::int64_t block) {
+      NodeRule r;
+      r.node_regex = node;
+      r.form = form;
+      r.weights = s.defaults.weights;
+      r.weights->type.bit_width = bits;
+      r.weights->block_size = block;
+      s.rules.push_back(r);
+    };
+    rule("first|one", NodeForm::kWeightOnly, 6, 0);
+    rule("pointwise|gemm", NodeForm::kInteger, 4, 16);
+    rule("square", NodeForm::kFloat16, 8, 0);
+    rule("last", NodeForm::kDynamic, 8, 0);
+  }));
   return result;
 }
 
@@ -162,6 +222,7 @@ TEST_P(EveryFormat, RuntimeAndFileGiveTheSimulationsBits) {
     const QuantizedGraph model = test::quantize_on_random(graph_of(network.text, 11), GetParam().scheme);
     const auto inputs = test::random_inputs(model.graph, 5, -1.2F, 1.2F, 2);
     test::expect_agreement(model, inputs, 2);
+    if (testing::Test::HasFailure()) return;
     const auto expected = simulate(model, inputs);
     for (const QuantFormat form : {QuantFormat::kQdq, QuantFormat::kQOperator}) {
       SCOPED_TRACE(form == QuantFormat::kQdq ? "qdq" : "qoperator");
