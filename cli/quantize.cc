@@ -87,7 +87,7 @@ void run_quantize(const Options& options, const std::string& command_line) {
   const QuantFormat format = make_format(options.scheme);
   check_method(options.method);
   check_methods(options.methods);
-  const bool calibrated = needs_ranges(scheme) || !options.methods.empty();  // methods look at activations
+  const bool calibrated = needs_ranges(scheme) || options.methods.methods != "none";  // methods look at activations
   if (calibrated && options.data.data.empty() && options.ranges.empty())
     throw UsageError("--data is required: the images or arrays to calibrate on (or --ranges FILE)");
   check_output("-o", options.output, {options.model});
