@@ -35,6 +35,8 @@ class Interpreter {
   // As run(); `observe` gets every non-constant value (graph inputs first) as it is made, in plain row-major layout.
   using Callback = std::function<void(ValueId, const Tensor&)>;
   std::vector<Tensor> run(std::span<const Tensor> inputs, const Callback& observe);
+  // As run(); `microseconds` gets the time of each node by NodeId, what it took to bring its inputs into the order that it wants included.
+  std::vector<Tensor> run_timed(std::span<const Tensor> inputs, std::vector<double>& microseconds);
 
   // What if? keep() is run() that holds on to every value; replay() is that run with a change, and computes only the nodes that depend on it.
   struct Change {

@@ -22,7 +22,7 @@ namespace nibble {
 // A model as the program uses it: a float graph, or a quantized one.
 struct Model {
   std::string path;
-  Graph graph;                            // as imported
+  Graph graph;                              // as imported
   std::optional<QuantizedGraph> quantized;  // set if the file holds quantization
   std::int64_t file_bytes = 0;
 };
@@ -44,19 +44,19 @@ struct EvaluateOptions {
 };
 struct EvaluateResult {
   std::int64_t samples = 0;
-  std::optional<double> top1, top5;           // percent; unset without labels
-  std::optional<double> agreement;            // percent of samples with the reference's argmax
+  std::optional<double> top1, top5;  // percent; unset without labels
+  std::optional<double> agreement;   // percent of samples with the reference's argmax
   std::optional<double> reference_top1;
-  std::optional<double> kl;                   // mean KL(reference || model) of the softmaxed outputs, nats
-  std::optional<double> sqnr_db;              // of the first output against the reference
+  std::optional<double> kl;       // mean KL(reference || model) of the softmaxed outputs, nats
+  std::optional<double> sqnr_db;  // of the first output against the reference
   std::vector<std::string> notes;
 };
 // Classifier accuracy on the first output (its last or channel axis holds the classes).
 EvaluateResult evaluate(const Model& model, const Dataset& dataset, const EvaluateOptions& options, const Model* reference = nullptr);
 
-// How much a network suffers from these ranges: it is quantized with them, run in integers on the samples, and compared with the float network's first
-// output. The mean KL divergence in nats (noise / signal where the output is no row of scores). The ScoreFunction of choose_method(); float outputs
-// are kept between calls with the same dataset. Results do not depend on `threads`.
+// How much a network suffers from these ranges: it is quantized with them, run in integers on the samples, and compared with the float
+// network's first output. The mean KL divergence in nats (noise / signal where the output is no row of scores). The ScoreFunction of
+// choose_method(); float outputs are kept between calls with the same dataset. Results do not depend on `threads`.
 class QuantizationLoss {
  public:
   // `graph` is canonical and must outlive this.
@@ -72,8 +72,8 @@ class QuantizationLoss {
 };
 
 struct LayerCompare {
-  std::string name;      // value name
-  std::string op_type;   // of its producer
+  std::string name;     // value name
+  std::string op_type;  // of its producer
   double sqnr_db = 0;
   double float_rms = 0, error_rms = 0;
 };
@@ -91,14 +91,37 @@ struct BenchmarkOptions {
   bool per_op = false;
   double min_seconds = 1.0;
 };
+enum class StepKind {
+  kInteger,
+  kFloatIsland,  // of a quantized model: what it computes in float
+  kConversion,   // between reals and integers, or between layouts
+  kFloat,        // of a float model
+  kConstant,     // computed once
+};
+struct BenchmarkStep : StepProfile {
+  StepKind kind = StepKind::kInteger;
+  double gops = 0;                      // two operations a multiply-add; 0 where there are none
+  double peak_percent = 0;              // of what its kernel's instruction set can do on so many threads; 0 for float
+  std::optional<double> float_us = {};  // the node's time in the float network
+  std::string note = {};                // why it is slower than that
+};
+// The same network in float, run in turn with the integer one.
+struct FloatBeside {
+  double median_ms = 0;
+  double speedup = 0;  // median of float time by integer time
+};
 struct BenchmarkResult {
   double median_ms = 0, p10_ms = 0, p90_ms = 0;
   int threads = 1;
   std::int64_t batch = 1;
   std::int64_t runs = 0;
   std::string isa;
-  double start_ms = 0;             // reading the file, lowering and planning; median of some. 0: float, or the model came from no file
-  std::vector<StepProfile> steps;  // with per_op
+  double start_ms = 0;  // reading the file, lowering and planning; median of some. 0: float, or the model came from no file
+  std::int64_t arena_bytes = 0, weight_bytes = 0;  // of a quantized model
+  // With per_op:
+  std::map<std::string, double> peaks;  // by instruction set: the most of its 8-bit dot product, GOPS, all threads, measured in this run
+  std::vector<BenchmarkStep> steps;
+  std::optional<FloatBeside> beside;  // unset where the model has no float form (dynamic quantization)
 };
 BenchmarkResult benchmark(const Model& model, const BenchmarkOptions& options);
 
@@ -134,11 +157,11 @@ std::string to_text(const BenchmarkResult& result);
 
 // What `nibble quantize` did, for its --report.
 struct QuantizeReport {
-  std::string input, output;  // file names without folders
-  std::string method;         // of calibration
+  std::string input, output;        // file names without folders
+  std::string method;               // of calibration
   std::vector<MethodScore> ladder;  // if the method was chosen: what each candidate scored
   QuantScheme scheme;
-  std::string format;         // "qdq", "qoperator"
+  std::string format;  // "qdq", "qoperator"
   std::string data, data_hash;
   std::int64_t samples = 0;
   std::vector<PassReport> passes;

@@ -6,6 +6,7 @@
 #include "nibble/interpreter.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/thread_pool.h"
 #include "ops/channels_last.h"
@@ -222,7 +223,7 @@ struct Interpreter::Impl {
     }
   }
 
-  std::vector<Tensor> run(std::span<const Tensor> inputs, const Callback* observe) {
+  std::vector<Tensor> run(std::span<const Tensor> inputs, const Callback* observe, std::vector<double>* microseconds) {
     const auto& ids = graph.inputs();
     if (inputs.size() != ids.size()) fail(ErrorCode::kInvalidData, "{} inputs were given, the model takes {}", inputs.size(), ids.size());
     release_all();  // a run that threw may have left some
@@ -235,7 +236,15 @@ struct Interpreter::Impl {
     std::vector<const Tensor*> scratch;
     for (std::size_t n = 0; n < steps.size(); ++n) {
       const Step& step = steps[n];
-      if (!step.is_constant || !constants_ready) run_step(n, scratch);
+      if (!step.is_constant || !constants_ready) {
+        if (microseconds == nullptr) {
+          run_step(n, scratch);
+        } else {
+          const auto start = std::chrono::steady_clock::now();
+          run_step(n, scratch);
+          (*microseconds)[n] = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+        }
+      }
       if (observe != nullptr) {
         for (const ValueId id : graph.nodes()[n].outputs) {
           if (id != kNoValue) (*observe)(id, plain(id));
@@ -345,9 +354,13 @@ Interpreter::Interpreter(const Graph& graph, const InterpreterOptions& options) 
 Interpreter::Interpreter(Interpreter&&) noexcept = default;
 Interpreter::~Interpreter() = default;
 
-std::vector<Tensor> Interpreter::run(std::span<const Tensor> inputs) { return impl_->run(inputs, nullptr); }
+std::vector<Tensor> Interpreter::run(std::span<const Tensor> inputs) { return impl_->run(inputs, nullptr, nullptr); }
 std::vector<Tensor> Interpreter::run(std::span<const Tensor> inputs, const Callback& observe) {
-  return impl_->run(inputs, observe ? &observe : nullptr);
+  return impl_->run(inputs, observe ? &observe : nullptr, nullptr);
+}
+std::vector<Tensor> Interpreter::run_timed(std::span<const Tensor> inputs, std::vector<double>& microseconds) {
+  microseconds.assign(impl_->steps.size(), 0);
+  return impl_->run(inputs, nullptr, &microseconds);
 }
 
 std::vector<Tensor> Interpreter::keep(std::span<const Tensor> inputs) { return impl_->keep(inputs); }

@@ -5,10 +5,14 @@
 #include <random>
 
 #include "base/fail.h"
+#include "kernels/peak/peak.h"
+#include "nibble/error.h"
 #include "nibble/interpreter.h"
 #include "nibble/passes.h"
 #include "nibble/report.h"
+#include "report/float_twin.h"
 #include "report/macs.h"
+#include "report/per_op.h"
 
 namespace nibble {
 namespace {
@@ -77,18 +81,46 @@ void measure(const std::function<void()>& run, double min_seconds, BenchmarkResu
   result.p90_ms = percentile(times, 0.9);
 }
 
-// Median of each step over some runs.
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return percentile(values, 0.5);
+}
+
 constexpr int kProfiledRuns = 15;
-void median_steps(std::vector<std::vector<StepProfile>> runs, std::vector<StepProfile>& steps) {
-  if (runs.empty()) return;
-  steps = runs[0];
+
+// Median of each step over some runs.
+std::vector<StepProfile> median_steps(const std::vector<std::vector<StepProfile>>& runs) {
+  std::vector<StepProfile> steps = runs[0];
   for (std::size_t s = 0; s < steps.size(); ++s) {
     std::vector<double> times;
     for (const auto& run : runs) {
       if (s < run.size()) times.push_back(run[s].microseconds);
     }
-    std::sort(times.begin(), times.end());
-    steps[s].microseconds = percentile(times, 0.5);
+    steps[s].microseconds = median(std::move(times));
+  }
+  return steps;
+}
+
+// The float network of the same nodes, prepared; nullptr where there is none.
+struct Twin {
+  Graph graph;
+  std::vector<Tensor> inputs;
+  std::unique_ptr<Interpreter> interpreter;
+};
+std::unique_ptr<Twin> make_twin(const Model& model, const BenchmarkOptions& options) {
+  for (const Node& node : model.quantized->graph.nodes()) {
+    if (node.op_type == "DynamicQuantizeLinear" || node.op_type == "ConvInteger" || node.op_type == "MatMulInteger") return nullptr;
+  }
+  try {
+    auto twin =
+        std::make_unique<Twin>(Twin{.graph = float_twin(*model.quantized, TwinConstants::kDequantized), .inputs = {}, .interpreter = {}});
+    const Model as_float{.path = model.path, .graph = twin->graph, .quantized = std::nullopt};
+    twin->inputs = make_inputs(as_float, options.batch);
+    twin->interpreter = std::make_unique<Interpreter>(twin->graph, InterpreterOptions{.threads = options.threads, .mode = ExecMode::kFast});
+    twin->interpreter->run(twin->inputs);
+    return twin;
+  } catch (const Error&) {
+    return nullptr;  // what else a file computes with integers of its own
   }
 }
 
@@ -106,8 +138,52 @@ double start_time(const Model& model, const BenchmarkOptions& options, const std
     session.run(inputs);
     times.push_back(milliseconds(Clock::now() - before));
   }
-  std::sort(times.begin(), times.end());
-  return std::max(0.0, percentile(times, 0.5) - run_ms);
+  return std::max(0.0, median(std::move(times)) - run_ms);
+}
+
+// Median times of a float network's nodes.
+std::vector<double> node_times(Interpreter& interpreter, const std::vector<Tensor>& inputs) {
+  std::vector<std::vector<double>> runs;
+  for (int i = 0; i < kProfiledRuns; ++i) interpreter.run_timed(inputs, runs.emplace_back());
+  std::vector<double> result;
+  for (std::size_t n = 0; n < runs[0].size(); ++n) {
+    std::vector<double> times;
+    for (const auto& run : runs) times.push_back(run[n]);
+    result.push_back(median(std::move(times)));
+  }
+  return result;
+}
+
+void profile_integer(const Model& model, const BenchmarkOptions& options, const std::vector<Tensor>& inputs, Session& session,
+                     BenchmarkResult& result) {
+  std::map<std::string, double> float_us;
+  if (const std::unique_ptr<Twin> twin = make_twin(model, options)) {
+    std::vector<double> float_ms, speedup;
+    for (int i = 0; i < 2 * kProfiledRuns; ++i) {
+      const auto start = Clock::now();
+      session.run(inputs);
+      const auto middle = Clock::now();
+      twin->interpreter->run(twin->inputs);
+      const auto end = Clock::now();
+      float_ms.push_back(milliseconds(end - middle));
+      speedup.push_back(float_ms.back() / milliseconds(middle - start));
+    }
+    result.beside = FloatBeside{.median_ms = median(float_ms), .speedup = median(speedup)};
+    const std::vector<double> times = node_times(*twin->interpreter, twin->inputs);
+    for (std::size_t n = 0; n < times.size(); ++n) float_us[twin->graph.nodes()[n].name] = times[n];
+  }
+  session.set_profiling(true);
+  std::vector<std::vector<StepProfile>> runs;
+  for (int i = 0; i < kProfiledRuns; ++i) {
+    session.run(inputs);
+    runs.push_back(session.profile());
+  }
+  for (const kernels::Isa isa : kernels::available_isas()) {
+    if (isa > kernels::best_isa()) continue;
+    if (const double peak = kernels::measured_peak(isa); peak > 0)
+      result.peaks[std::string(kernels::to_string(isa))] = peak * options.threads;
+  }
+  result.steps = explain_steps(*model.quantized, median_steps(runs), float_us, result.peaks);
 }
 
 void benchmark_integer(const Model& model, const BenchmarkOptions& options, const std::vector<Tensor>& inputs, BenchmarkResult& result) {
@@ -115,15 +191,10 @@ void benchmark_integer(const Model& model, const BenchmarkOptions& options, cons
   Session session(program, {.threads = options.threads});
   measure([&] { session.run(inputs); }, options.min_seconds, result);
   result.isa = active_isa();
+  result.arena_bytes = session.arena_bytes();
+  result.weight_bytes = session.weight_bytes();
   result.start_ms = start_time(model, options, inputs, result.median_ms);
-  if (!options.per_op) return;
-  session.set_profiling(true);
-  std::vector<std::vector<StepProfile>> runs;
-  for (int i = 0; i < kProfiledRuns; ++i) {
-    session.run(inputs);
-    runs.push_back(session.profile());
-  }
-  median_steps(std::move(runs), result.steps);
+  if (options.per_op) profile_integer(model, options, inputs, session, result);
 }
 
 void benchmark_float(const Model& model, const BenchmarkOptions& options, const std::vector<Tensor>& inputs, BenchmarkResult& result) {
@@ -134,27 +205,18 @@ void benchmark_float(const Model& model, const BenchmarkOptions& options, const 
   result.isa = "onednn";
   if (!options.per_op) return;
   const std::vector<TensorType> types = shapes_of(graph, options.batch);
-  // A node's time is that between the last value before it and its own: it includes what it costs to hand the value out in plain layout.
-  std::vector<std::vector<StepProfile>> runs;
-  for (int i = 0; i < kProfiledRuns; ++i) {
-    std::vector<StepProfile> steps;
-    auto last = Clock::now();
-    interpreter.run(inputs, [&](ValueId id, const Tensor&) {
-      const auto now = Clock::now();
-      const NodeId producer = graph.value(id).producer;
-      if (producer != kNoNode && graph.node(producer).outputs[0] == id) {
-        const Node& node = graph.node(producer);
-        steps.push_back({.node = node.name,
-                         .op_type = node.op_type,
-                         .kernel = "float:" + node.op_type,
-                         .microseconds = 1000 * milliseconds(now - last),
-                         .macs = macs_of(node, types)});
-      }
-      last = Clock::now();
-    });
-    runs.push_back(std::move(steps));
+  const std::vector<double> times = node_times(interpreter, inputs);
+  for (std::size_t n = 0; n < times.size(); ++n) {
+    const Node& node = graph.nodes()[n];
+    BenchmarkStep step{{.node = node.name,
+                        .op_type = node.op_type,
+                        .kernel = "float:" + node.op_type,
+                        .microseconds = times[n],
+                        .macs = macs_of(node, types)}};
+    step.kind = times[n] > 0 ? StepKind::kFloat : StepKind::kConstant;
+    step.gops = gops_of(step);
+    result.steps.push_back(std::move(step));
   }
-  median_steps(std::move(runs), result.steps);
 }
 
 }  // namespace

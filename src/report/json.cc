@@ -125,15 +125,48 @@ std::string to_json(const CompareResult& result) {
                {"outputs", layer_compare_json(result.outputs)}});
 }
 
+namespace {
+
+std::string_view kind_name(StepKind kind) {
+  switch (kind) {
+    case StepKind::kInteger: return "integer";
+    case StepKind::kFloatIsland: return "float island";
+    case StepKind::kConversion: return "conversion";
+    case StepKind::kFloat: return "float";
+    case StepKind::kConstant: return "constant";
+  }
+  return "";
+}
+
+}  // namespace
+
 std::string to_json(const BenchmarkResult& result) {
-  Json json = {{"median_ms", result.median_ms}, {"p10_ms", result.p10_ms}, {"p90_ms", result.p90_ms}, {"threads", result.threads},
-               {"batch", result.batch},         {"runs", result.runs},     {"isa", result.isa}};
+  Json json = {{"median_ms", result.median_ms},
+               {"p10_ms", result.p10_ms},
+               {"p90_ms", result.p90_ms},
+               {"threads", result.threads},
+               {"batch", result.batch},
+               {"runs", result.runs},
+               {"isa", result.isa},
+               {"arena_bytes", result.arena_bytes},
+               {"weight_bytes", result.weight_bytes}};
   if (result.start_ms > 0) json["start_ms"] = result.start_ms;
   if (!result.steps.empty()) {
+    json["peak_gops"] = result.peaks;
+    json["float_ms"] = result.beside ? Json(result.beside->median_ms) : Json(nullptr);
+    json["speedup"] = result.beside ? Json(result.beside->speedup) : Json(nullptr);
     Json steps = Json::array();
-    for (const StepProfile& step : result.steps)
-      steps.push_back(
-          {{"node", step.node}, {"op_type", step.op_type}, {"kernel", step.kernel}, {"us", step.microseconds}, {"macs", step.macs}});
+    for (const BenchmarkStep& step : result.steps)
+      steps.push_back({{"node", step.node},
+                       {"op_type", step.op_type},
+                       {"kernel", step.kernel},
+                       {"kind", kind_name(step.kind)},
+                       {"us", step.microseconds},
+                       {"macs", step.macs},
+                       {"gops", step.gops},
+                       {"peak_percent", step.peak_percent},
+                       {"float_us", step.float_us ? Json(*step.float_us) : Json(nullptr)},
+                       {"note", step.note}});
     json["steps"] = std::move(steps);
   }
   return dump(json);

@@ -2,6 +2,7 @@
 
 #include "base/checked.h"
 #include "ops/op.h"
+#include "report/float_twin.h"
 
 namespace nibble {
 namespace {
@@ -65,30 +66,8 @@ std::vector<TensorType> shapes_of(const Graph& graph, std::int64_t batch) {
 }
 
 std::vector<TensorType> shapes_of(const QuantizedGraph& model, std::int64_t batch) {
-  // The same network without its grids: edges become Identities, integers float. Constants keep their shapes, not their values.
-  Graph shadow = model.graph;
-  GraphEditor editor(shadow);
-  for (NodeId id = 0; id < static_cast<NodeId>(shadow.nodes().size()); ++id) {
-    const Node& node = shadow.node(id);
-    const bool edge = node.op_type == "Requantize" ||
-                      ((node.op_type == "QuantizeLinear" || node.op_type == "DequantizeLinear") && node.inputs.size() == 1);
-    if (edge) editor.set_op_type(id, "Identity");
-  }
-  for (ValueId v = 0; v < static_cast<ValueId>(shadow.values().size()); ++v) {
-    if (model.params_of(v) == nullptr) continue;
-    const Value& value = shadow.value(v);
-    if (value.constant) {
-      editor.set_constant(v, Tensor::zeros(DataType::kFloat32, value.constant->shape()));
-    } else {
-      TensorType type = value.type;
-      type.dtype = DataType::kUndefined;
-      for (const ValueId input : shadow.inputs()) {
-        if (input == v) type.dtype = DataType::kFloat32;
-      }
-      editor.set_type(v, type);
-    }
-  }
-  return infer_types(shadow, concrete_inputs(shadow, batch)).types;
+  const Graph twin = float_twin(model, TwinConstants::kZeros);
+  return infer_types(twin, concrete_inputs(twin, batch)).types;
 }
 
 }  // namespace nibble

@@ -170,21 +170,72 @@ std::string to_text(const CompareResult& result) {
   return out + table.text();
 }
 
+namespace {
+
+std::string steps_text(const BenchmarkResult& result) {
+  double total = 0, islands = 0, conversions = 0;
+  bool integer = false;
+  for (const BenchmarkStep& step : result.steps) {
+    total += step.microseconds;
+    if (step.kind == StepKind::kFloatIsland) islands += step.microseconds;
+    if (step.kind == StepKind::kConversion) conversions += step.microseconds;
+    integer = integer || step.kind == StepKind::kInteger;
+  }
+  const auto percent = [&](double us) { return total > 0 ? 100 * us / total : 0; };
+  std::vector<std::string> head = {"node", "op", "kernel", "us", "%", "GOP/s"};
+  if (integer) head.insert(head.end(), {"% of peak", "float us"});
+  Table table(head, 3);
+  for (const BenchmarkStep& step : result.steps) {
+    if (step.kind == StepKind::kConstant) continue;
+    std::vector<std::string> row = {shortened(step.node),
+                                    step.op_type,
+                                    step.kernel,
+                                    fmt::format("{:.1f}", step.microseconds),
+                                    fmt::format("{:.1f}", percent(step.microseconds)),
+                                    step.gops > 0 ? fmt::format("{:.1f}", step.gops) : ""};
+    if (integer) {
+      row.push_back(step.peak_percent > 0 ? fmt::format("{:.1f}", step.peak_percent) : "");
+      row.push_back(step.float_us ? fmt::format("{:.1f}", *step.float_us) : "");
+    }
+    table.add(row);
+  }
+  std::string out = "\n" + table.text() + fmt::format("sum of the steps: {:.3f} ms", total / 1000);
+  if (!integer && islands + conversions == 0) return out + "\n";
+  out += fmt::format("; float islands {:.1f} %, conversions {:.1f} %\n", percent(islands), percent(conversions));
+  for (const auto& [isa, peak] : result.peaks) {
+    const auto used = [&](const BenchmarkStep& step) { return step.kernel.find("_" + isa) != std::string::npos && step.macs > 0; };
+    if (std::any_of(result.steps.begin(), result.steps.end(), used))
+      out += fmt::format("peak of the {} 8-bit dot product, {} thread{}: {:.0f} GOP/s\n", isa, result.threads,
+                         result.threads == 1 ? "" : "s", peak);
+  }
+  if (!result.beside) return out + "float: this model has no float form to compare with\n";
+  out += fmt::format("the same network in float: {:.3f} ms, {:.2f} times as long\n", result.beside->median_ms, result.beside->speedup);
+  std::vector<const BenchmarkStep*> slower;
+  for (const BenchmarkStep& step : result.steps)
+    if (!step.note.empty()) slower.push_back(&step);
+  if (slower.empty()) return out;
+  std::stable_sort(slower.begin(), slower.end(), [](const BenchmarkStep* a, const BenchmarkStep* b) {
+    return a->microseconds - *a->float_us > b->microseconds - *b->float_us;
+  });
+  constexpr std::size_t kShown = 10;
+  out += fmt::format("slower than in float: {} of {} steps\n", slower.size(), result.steps.size());
+  for (std::size_t i = 0; i < std::min(slower.size(), kShown); ++i)
+    out += fmt::format("  '{}' ({}, {}): {:.1f} us, float {:.1f} us: {}\n", slower[i]->node, slower[i]->op_type, slower[i]->kernel,
+                       slower[i]->microseconds, *slower[i]->float_us, slower[i]->note);
+  if (slower.size() > kShown) out += fmt::format("  and {} more (--json has them all)\n", slower.size() - kShown);
+  return out;
+}
+
+}  // namespace
+
 std::string to_text(const BenchmarkResult& result) {
   std::string out =
       fmt::format("median {:.3f} ms   p10 {:.3f} ms   p90 {:.3f} ms   ({} runs, {} thread{}, batch {}, {})\n", result.median_ms,
                   result.p10_ms, result.p90_ms, result.runs, result.threads, result.threads == 1 ? "" : "s", result.batch, result.isa);
   if (result.start_ms > 0) out += fmt::format("start  {:.1f} ms   (from the file to the first run)\n", result.start_ms);
-  if (result.steps.empty()) return out;
-  double total = 0;
-  for (const StepProfile& step : result.steps) total += step.microseconds;
-  Table table({"node", "op", "kernel", "us", "%", "GOP/s"}, 3);
-  for (const StepProfile& step : result.steps) {
-    const double gops = step.macs > 0 && step.microseconds > 0 ? 2e-3 * static_cast<double>(step.macs) / step.microseconds : 0;
-    table.add({shortened(step.node), step.op_type, step.kernel, fmt::format("{:.1f}", step.microseconds),
-               fmt::format("{:.1f}", total > 0 ? 100 * step.microseconds / total : 0), gops > 0 ? fmt::format("{:.1f}", gops) : ""});
-  }
-  return out + "\n" + table.text() + fmt::format("sum of the steps: {:.3f} ms\n", total / 1000);
+  if (result.weight_bytes > 0)
+    out += fmt::format("memory {} of activations, {} of weights\n", bytes(result.arena_bytes), bytes(result.weight_bytes));
+  return result.steps.empty() ? out : out + steps_text(result);
 }
 
 std::string to_text(const QuantizeReport& report, const QuantizedGraph& model) {
