@@ -15,13 +15,22 @@ namespace {
 constexpr MethodInfo kMethods[] = {
     {"equalization", "scales channels of neighbouring layers so that their weights share the range", "Nagel et al. 2019 (DFQ), section 4.1",
      "rounds=50", MethodPhase::kEqualize, false, equalize_layers},
+    {"weight_clipping", "scales that minimise the weights' error, weighted with the second moments of the inputs",
+     "Nagel et al. 2020, Eq. 12, diagonal; Banner et al. 2018", "", MethodPhase::kGrid, true, clip_weights},
+    {"adaround", "learns for each weight whether to round up or down", "Nagel et al. 2020 (AdaRound), Eqs. 21-25",
+     "iterations=1000,batch=128,rate=0.1,lambda=5,places=4096,damping=0.01", MethodPhase::kRound, true, round_adaptively},
+    {"gptq", "rounds column after column, the others make up for the error", "Frantar et al. 2023 (GPTQ), Algorithm 1",
+     "damping=0.01,places=4096", MethodPhase::kRound, true, round_with_gptq},
     {"bias_correction", "takes the mean error that quantization makes at each layer's outputs off its biases",
      "Nagel et al. 2019, section 4.2", "", MethodPhase::kBias, true, correct_biases},
 };
 
 std::string known_names() {
   std::string names;
-  for (const MethodInfo& row : kMethods) names += (names.empty() ? "" : ", ") + std::string(row.name);
+  for (const MethodInfo& row : kMethods) {
+    if (!names.empty()) names += ", ";
+    names += row.name;
+  }
   return names;
 }
 
@@ -109,7 +118,8 @@ std::string to_string(std::span<const MethodStep> steps) {
   for (const MethodStep& step : steps) {
     MethodOptions defaults;
     parse_options(step.method->options, *step.method, ',', false, defaults);
-    text += (text.empty() ? "" : ",") + std::string(step.method->name);
+    if (!text.empty()) text += ',';
+    text += step.method->name;
     char separator = ':';
     for (const auto& [name, value] : step.options) {
       if (defaults[name] == value) continue;
