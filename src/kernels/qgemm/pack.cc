@@ -73,17 +73,16 @@ PackedGemm pack_gemm_into(const GemmWeights& w, Isa isa, std::span<std::byte> me
       const std::int64_t columns = std::min(kPanel, n - panel * kPanel);
       std::byte* const base = wei + panel * packed.panel_bytes;
       for (std::int64_t row = 0; row < k; ++row) {
-        // int8: [K/4][16][4]. int16: [K/4][2][16][2], where the first half holds k 0 and 2 of the four, the second 1 and 3: the kernel
-        // splits four bytes of src into the even and the odd ones with an AND and a shift.
-        const std::int64_t group = row / 4 * kPanel * 4;
-        const std::int64_t in_group = row % 4;
+        // int8: [K/4][16][4]. int16: [K/2][16][2].
+        const std::int64_t together = wide ? 2 : 4;
+        const std::int64_t group = row / together * kPanel * together;
         for (std::int64_t j = 0; j < columns; ++j) {
           const std::int8_t value = at(row, panel * kPanel + j);
           sums[panel * kPanel + j] += value;
           if (wide)
-            reinterpret_cast<std::int16_t*>(base)[group + (in_group % 2) * kPanel * 2 + j * 2 + in_group / 2] = value;
+            reinterpret_cast<std::int16_t*>(base)[group + j * 2 + row % 2] = value;
           else
-            reinterpret_cast<std::int8_t*>(base)[group + j * 4 + in_group] = value;
+            reinterpret_cast<std::int8_t*>(base)[group + j * 4 + row % 4] = value;
         }
       }
     }

@@ -176,6 +176,19 @@ TEST_P(Qconv, OneDimensional) {
         random);
 }
 
+// Taps that add up to more than a kernel takes at once, so that chunks end inside of a tap.
+TEST_P(Qconv, ManyChannels) {
+  Random random(20);
+  for (const std::int64_t channels : {116, 205, 342})
+    check(GetParam(),
+          {.shape = {.in_channels = channels, .out_channels = 20, .kernel_h = 3, .kernel_w = 3, .pad_top = 1, .pad_left = 1},
+           .in_h = 3,
+           .in_w = 4,
+           .pad_bottom = 1,
+           .pad_right = 1},
+          random);
+}
+
 // Groups of few channels, which are packed together; some numbers of groups do not divide.
 TEST_P(Qconv, NarrowGroups) {
   Random random(19);

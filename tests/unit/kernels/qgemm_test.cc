@@ -135,6 +135,13 @@ TEST_P(Qgemm, EveryDepth) {
   for (std::int64_t k = 1; k <= 133; ++k) check(GetParam(), {.m = 5, .n = 18, .k = k, .extra_src = k % 4 == 1 ? 3 : 0}, random);
 }
 
+// Kernels that take K in chunks: at their ends and across them.
+TEST_P(Qgemm, ManyK) {
+  Random random(7);
+  for (const std::int64_t k : {1020, 1023, 1024, 1025, 1030, 2048, 2051})
+    for (const std::int64_t n : {5, 40, 64}) check(GetParam(), {.m = 8, .n = n, .k = k, .extra_src = k % 2}, random);
+}
+
 TEST_P(Qgemm, LawsAndZeroPoints) {
   Random random(4);
   for (const RequantizeLaw law : kLaws)
