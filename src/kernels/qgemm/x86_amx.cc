@@ -170,9 +170,11 @@ class Finisher {
       } else if constexpr (kFinish == Finish::kClamp) {
         v[i] = scale_float32(acc, multiplier_[p], hi_);
       } else {
+        const std::uint8_t* other = other_ + from / kPanels * ld_other_ + p * kTile;
         const __mmask64 part = from / kPanels < left_ ? mask_ >> (p * kTile) : __mmask64{0};
         v[i] = addend_.sum(acc, multiplier_[p],
-                           _mm_maskz_loadu_epi8(static_cast<__mmask16>(part), other_ + from / kPanels * ld_other_ + p * kTile));
+                           whole_ && left_ >= kRows ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(other))
+                                                    : _mm_maskz_loadu_epi8(static_cast<__mmask16>(part), other));
       }
     }
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point_);
@@ -288,7 +290,7 @@ class Product {
         padded_((g.k + 63) / 64 * 64),
         step_(g.k < kAmxStep ? (g.k + 3) / 4 * 4 : kAmxStep),
         vectors_(g.zero_points == nullptr && g.acc == nullptr && g.requantize.multiplier != nullptr &&
-                 (g.residual.src == nullptr || g.residual.float32)) {
+                 (g.residual.src == nullptr || g.residual.bounded)) {
     TileConfig config;
     // Tiles 0..3 of sums and 4, 5 of src have the matrix's rows if it has few; 6 and 7 hold weights.
     for (int i = 0; i < 6; ++i) config.rows[i] = static_cast<std::uint8_t>(tile_rows_);

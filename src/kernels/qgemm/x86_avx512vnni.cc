@@ -147,7 +147,7 @@ __attribute__((noinline)) void finish_memory(const QgemmStrip& t, Finish how, st
 
 Finish finish_of(const QgemmStrip& t) {
   const bool add = t.residual.src != nullptr;
-  if (t.zero_points != nullptr || t.acc != nullptr || t.requantize.multiplier == nullptr || (add && !t.residual.float32))
+  if (t.zero_points != nullptr || t.acc != nullptr || t.requantize.multiplier == nullptr || (add && !t.residual.bounded))
     return Finish::kAny;
   if (add) return Finish::kAdd;
   if (!t.requantize.plain) return Finish::kClamp;

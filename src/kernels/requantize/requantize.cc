@@ -88,6 +88,7 @@ ResidualAdd residual_add(const Adder& adder, ResidualRole role, const ResidualOf
   add.r_first = adder.ra;
   add.r_second = adder.rb;
   add.f = adder.offset;
+  add.bounded = add.float32 && 256.0F * (std::fabs(add.r_first) + std::fabs(add.r_second)) + std::fabs(add.f) < 1e9F;
   add.offset = offsets.requantized;
   add.offset_src = offsets.other;
   add.offset_dst = offsets.dst;

@@ -32,6 +32,7 @@ struct ResidualAdd {
   std::int64_t ld_src = 0;            // elements between its rows
   bool float32 = true;                // the law, else integers
   bool src_first = false;             // float32: the other operand is the adder's first
+  bool bounded = false;               // float32, and no sum of any two bytes can leave int32: what the kernels' fast endings ask for
   // float32: stored = rne(fma(first, r_first, fma(second, r_second, f))) + offset_dst, clamped, of the original integers
   //   first, second = stored - offset.
   // integers: stored = clamp((((q - zero) m + (other - zero_src) m_src + 2^(shift-1)) >> shift) + zero_dst), shift 1..30.

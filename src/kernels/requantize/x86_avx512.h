@@ -54,31 +54,37 @@ class Addend {
   NIBBLE_INLINE Addend(const Requantize& r, const ResidualAdd& add)
       : lo_(_mm512_set1_ps(static_cast<float>(r.qmin - r.zero_point))),
         hi_(_mm512_set1_ps(static_cast<float>(r.qmax - r.zero_point))),
-        to_original_(_mm512_set1_ps(static_cast<float>(r.zero_point - add.offset))),
+        magic_(_mm512_set1_ps(kMagic)),
+        unmagic_(_mm512_set1_ps(kMagic - static_cast<float>(r.zero_point - add.offset))),
         offset_src_(_mm512_set1_epi32(add.offset_src)),
         first_(_mm512_set1_ps(add.r_first)),
         second_(_mm512_set1_ps(add.r_second)),
         f_(_mm512_set1_ps(add.f)),
         src_first_(add.src_first) {}
 
-  // rne of the sum, offset_dst not yet added, clamped above only: at most 65536.
+  // rne of the sum of a bounded addition, offset_dst not yet added.
   NIBBLE_INLINE __m512i sum(__m512i acc, __m512 multiplier, __m128i other) const {
     __m512 q = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), multiplier);
-    // The bounds are integers, so the clamp may come before the rounding; 1.5 2^23 leaves no place behind the point.
+    // The bounds are integers, so the clamp may come before the rounding. Taking the magic number away again is exact, and so is taking
+    // away what leads to the original integers with it.
     q = _mm512_min_ps(_mm512_max_ps(q, lo_), hi_);
-    const __m512 magic = _mm512_set1_ps(12582912.0F);
-    q = _mm512_add_ps(_mm512_sub_ps(_mm512_add_ps(q, magic), magic), to_original_);
-    return sum(q, other);
+    return _mm512_cvtps_epi32(total(_mm512_sub_ps(_mm512_add_ps(q, magic_), unmagic_), other));
   }
+  // The same of any addition, of original integers, clamped above only: at most 65536.
   NIBBLE_INLINE __m512i sum(__m512 q, __m128i other) const {
-    const __m512 s = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_cvtepu8_epi32(other), offset_src_));
-    const __m512 total = src_first_ ? _mm512_fmadd_ps(s, first_, _mm512_fmadd_ps(q, second_, f_))
-                                    : _mm512_fmadd_ps(q, first_, _mm512_fmadd_ps(s, second_, f_));
-    return _mm512_cvtps_epi32(_mm512_min_ps(total, _mm512_set1_ps(65536.0F)));
+    return _mm512_cvtps_epi32(_mm512_min_ps(total(q, other), _mm512_set1_ps(65536.0F)));
   }
 
  private:
-  __m512 lo_, hi_, to_original_;
+  static constexpr float kMagic = 12582912.0F;  // 1.5 2^23 leaves no place behind the point
+
+  NIBBLE_INLINE __m512 total(__m512 q, __m128i other) const {
+    const __m512 s = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_cvtepu8_epi32(other), offset_src_));
+    return src_first_ ? _mm512_fmadd_ps(s, first_, _mm512_fmadd_ps(q, second_, f_))
+                      : _mm512_fmadd_ps(q, first_, _mm512_fmadd_ps(s, second_, f_));
+  }
+
+  __m512 lo_, hi_, magic_, unmagic_;
   __m512i offset_src_;
   __m512 first_, second_, f_;
   bool src_first_;
