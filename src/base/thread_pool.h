@@ -24,8 +24,12 @@ class ThreadPool {
   void parallel_for(std::int64_t n, std::int64_t grain, const std::function<void(std::int64_t, std::int64_t, int)>& body);
 
  private:
+  using Body = std::function<void(std::int64_t, std::int64_t, int)>;
+  struct Mailbox;
   struct State;
-  void work(State& state, int thread);
+  static void open(Mailbox& box);
+  void serve(int thread);
+  void work(int thread);
   int threads_;
   std::unique_ptr<State> state_;
 };

@@ -403,15 +403,34 @@ void PlanBuilder::add_step(const Node& node, std::string kernel, std::int64_t ma
   pending_.clear();
 }
 
+// A loop costs about a microsecond to share out. One chunk a thread where that is all that pays, more where a thread that comes late may
+// then be helped.
 std::int64_t PlanBuilder::grain(std::int64_t n, double cost_ns) const {
-  if (options_.threads == 1) return std::max<std::int64_t>(n, 1);
-  // Chunks of at least 10 us, and a few for each thread.
-  const auto least = static_cast<std::int64_t>(std::ceil(10000.0 / std::max(cost_ns, 0.001)));
-  std::int64_t chunk = std::max((n + options_.threads * 4 - 1) / (options_.threads * 4), least);
-  // Whole tiles: 96 is a multiple of every kernel's rows.
-  constexpr std::int64_t kRows = 96;
-  if (chunk > kRows) chunk = (chunk + kRows - 1) / kRows * kRows;
-  return std::clamp<std::int64_t>(chunk, 1, std::max<std::int64_t>(n, 1));
+  constexpr double kShareNs = 2500;
+  constexpr double kLongNs = 40000;
+  const double total = static_cast<double>(n) * cost_ns;
+  if (options_.threads == 1 || total < kShareNs) return std::max<std::int64_t>(n, 1);
+  const std::int64_t chunks = options_.threads * (total < kLongNs ? 1 : total < 10 * kLongNs ? 2 : 4);
+  std::int64_t chunk = std::max<std::int64_t>((n + chunks - 1) / chunks, 1);
+  // Whole tiles, where a part of one is little.
+  constexpr std::int64_t kRows = 16;
+  if (chunk >= 12 * kRows) chunk = (chunk + kRows - 1) / kRows * kRows;
+  return chunk;
+}
+
+double PlanBuilder::macs_per_ns(std::int64_t rows) const {
+  // A product of few rows waits for its weights.
+  constexpr std::int64_t kFewRows = 4;
+  constexpr double kBytesPerNs = 20;
+  if (rows < kFewRows && isa() != kernels::Isa::kReference) return kBytesPerNs * static_cast<double>(rows);
+  switch (isa()) {
+    case kernels::Isa::kReference: return 1;
+    case kernels::Isa::kAvx2: return 60;
+    case kernels::Isa::kAvxVnni: return 150;
+    case kernels::Isa::kAvx512Vnni: return 250;
+    case kernels::Isa::kAmx: return 400;
+  }
+  return 1;
 }
 
 void PlanBuilder::lower_node(const Node& node) {

@@ -95,6 +95,8 @@ class PlanBuilder {
 
   // How many indices one chunk of a loop over `n` has, for work of `cost` (about nanoseconds) an index.
   std::int64_t grain(std::int64_t n, double cost_ns) const;
+  // About how many multiply-adds the matrix kernels do in a nanosecond on so many rows: enough to tell what is worth sharing out.
+  double macs_per_ns(std::int64_t rows) const;
 
  private:
   // A Concat, and which of its inputs.

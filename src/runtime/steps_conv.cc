@@ -45,15 +45,43 @@ void add_conv_step(PlanBuilder& plan, const Node& node, kernels::ConvCall call, 
   const bool adds = sum.has_value();
   plan.need_scratch(kernels::conv_scratch_bytes(packed));
   const std::string kernel = kernels::conv_kernel_name(packed, pixels) + (adds ? "+add" : "");
-  const std::int64_t grain = plan.grain(pixels, static_cast<double>(products) / 300.0);
-  const auto shared = plan.own(std::move(packed));
+  // Pixels are shared out, so that a thread finds what it wrote in its own cache. Where the weights are much more than what is read and
+  // written, the channels are, and each thread keeps its part of the weights.
+  struct Part {
+    kernels::PackedConv conv;
+    std::int64_t first = 0;
+  };
+  std::vector<Part> parts;
+  const std::int64_t channels = packed.shape.out_channels;
+  const double ns_a_pixel = static_cast<double>(products) / plan.macs_per_ns(std::max<std::int64_t>(pixels, 1));
+  constexpr std::int64_t kMuch = 4;  // what another core has written costs more than what all share
+  const bool many_weights = products > kMuch * pixels * (packed.shape.in_channels + channels);
+  const bool pays = plan.grain(channels, ns_a_pixel * static_cast<double>(pixels) / static_cast<double>(channels)) < channels;
+  // Whole cache lines of a pixel's channels, if there are enough.
+  constexpr std::int64_t kLine = 64;
+  const std::int64_t least = kernels::conv_channel_step(packed);
+  const std::int64_t step = channels >= 2 * kLine * plan.threads() ? std::max(kLine, least) : least;
+  const std::int64_t steps = (channels + step - 1) / step;
+  const std::int64_t count = many_weights && pays ? std::min<std::int64_t>(steps, plan.threads()) : 1;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t begin = steps * i / count * step;
+    const std::int64_t end = std::min(channels, steps * (i + 1) / count * step);
+    parts.push_back({.conv = kernels::conv_channels(packed, begin, end), .first = begin});
+  }
+  const std::int64_t grain = count > 1 ? pixels : plan.grain(pixels, ns_a_pixel);
+  const std::int64_t chunks = (pixels + grain - 1) / grain;
+  const auto shared = plan.own(std::move(parts));
   plan.add_step(node, kernel, pixels * products, [=](const RunContext& run) {
     kernels::ConvCall c = call;
     c.src = run.in(src.ref);
     c.dst = run.ptr(dst.ref);
     if (adds) c.residual.src = run.in(other);
-    run.pool->parallel_for(pixels, grain, [&](std::int64_t begin, std::int64_t end, int thread) {
-      kernels::qconv(*shared, c, begin, end, run.scratch_of(thread));
+    run.pool->parallel_for(count * chunks, 1, [&](std::int64_t begin, std::int64_t end, int thread) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const Part& part = (*shared)[static_cast<std::size_t>(i / chunks)];
+        const std::int64_t first = i % chunks * grain;
+        kernels::qconv(part.conv, kernels::conv_channels(c, part.first), first, std::min(first + grain, pixels), run.scratch_of(thread));
+      }
     });
   });
 }
@@ -66,7 +94,8 @@ void add_depthwise_step(PlanBuilder& plan, const Node& node, kernels::ConvCall c
   const std::int64_t products = packed.shape.kernel_h * packed.shape.kernel_w * packed.shape.out_channels;
   plan.need_scratch(kernels::depthwise_scratch_bytes(packed, call.in_w, call.out_w));
   const std::string kernel = kernels::depthwise_kernel_name(packed);
-  const std::int64_t grain = plan.grain(rows, static_cast<double>(products * call.out_w) / 50.0);
+  constexpr double kNsAProduct = 0.012;  // of vector kernels
+  const std::int64_t grain = plan.grain(rows, static_cast<double>(products * call.out_w) * kNsAProduct);
   const auto shared = plan.own(std::move(packed));
   plan.add_step(node, kernel, rows * call.out_w * products, [=](const RunContext& run) {
     kernels::ConvCall c = call;

@@ -32,10 +32,12 @@ void lower_packed(PlanBuilder& plan, const Node& node, const PreparedGemm& prepa
   const std::int64_t panels = kernels::gemm_panels(prepared.packed);
   const std::int64_t rows = call.rows;
   const auto* packed = &prepared.packed;
-  // Few rows: the columns are shared out instead.
-  const bool by_panels = rows < 8 * plan.threads() && panels > rows;
+  // Few rows and many weights: the columns are shared out instead (see steps_conv.cc).
+  constexpr std::int64_t kMuch = 4;
+  const double ns_a_row = static_cast<double>(n * k) / plan.macs_per_ns(std::max<std::int64_t>(rows, 1));
+  const bool by_panels = n * k > kMuch * rows * (n + k);
   const std::int64_t grain =
-      by_panels ? plan.grain(panels, static_cast<double>(rows * k) / 5.0) : plan.grain(rows, static_cast<double>(n * k) / 300.0);
+      by_panels ? plan.grain(panels, ns_a_row * static_cast<double>(rows) / static_cast<double>(panels)) : plan.grain(rows, ns_a_row);
   plan.add_step(node, kernels::gemm_kernel_name(plan.isa(), rows, n, k), rows * n * k, [=](const RunContext& run) {
     kernels::GemmCall c = call;
     c.src = run.in(src.ref);

@@ -72,6 +72,12 @@ std::int64_t conv_scratch_bytes(const PackedConv& conv);
 // Output pixels [begin, end) of batch x out_h x out_w. Pixels are independent: any split gives the same bits.
 void qconv(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std::int64_t end, std::span<std::byte> scratch);
 
+// Output channels [begin, end) alone, sharing the packed memory; begin is a multiple of conv_channel_step(), and so is end unless it is the last.
+std::int64_t conv_channel_step(const PackedConv& conv);
+PackedConv conv_channels(const PackedConv& conv, std::int64_t begin, std::int64_t end);
+// The call that makes them: dst, residual and requantize from channel `begin` on.
+ConvCall conv_channels(const ConvCall& call, std::int64_t begin);
+
 std::string conv_kernel_name(const PackedConv& conv, std::int64_t pixels);
 
 }  // namespace nibble::kernels
