@@ -16,12 +16,12 @@ std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to 
 // Gathered rows are this far apart.
 std::int64_t distance_of(const PackedConv& conv) { return round_up(conv.groups.front().k, kAmxStep); }
 
-// Output pixels gathered at once. Weights that the second-level cache cannot keep are read once for as many pixels as it can.
+// Output pixels gathered at once: what a block of tiles takes, so that they stay in the first-level cache. But weights that the
+// second-level cache cannot keep are read once for as many pixels as it can.
 std::int64_t pixels_at_once(const PackedConv& conv) {
-  const std::int64_t distance = distance_of(conv);
   const std::int64_t weights = conv.groups.front().panel_bytes * gemm_panels(conv.groups.front());
-  const std::int64_t budget = weights > (std::int64_t{1} << 20) ? std::int64_t{512} << 10 : std::int64_t{64} << 10;
-  return std::clamp<std::int64_t>(budget / distance / 32 * 32, 32, 1024);
+  constexpr std::int64_t kBlock = 32, kCacheBytes = 1 << 20;
+  return weights <= kCacheBytes ? kBlock : std::max(kCacheBytes / 2 / distance_of(conv) / kBlock * kBlock, kBlock);
 }
 
 // A row of taps in src, or in a gathered row.
@@ -52,6 +52,19 @@ class Gather {
         contiguous_(s_.dilation_w == 1 && call.ld_src == channels_ && tap_ == channels_),
         zeros_(zeros) {}
 
+  // Output pixels [begin, end) of all images, as rows.
+  void pixels(std::int64_t begin, std::int64_t end, std::uint8_t* out) const {
+    for (std::int64_t pixel = begin; pixel < end;) {
+      const std::int64_t ow = pixel % call_.out_w;
+      const std::int64_t line = pixel / call_.out_w;
+      const std::int64_t count = std::min(end - pixel, call_.out_w - ow);
+      row(line / call_.out_h, line % call_.out_h, ow, ow + count, out);
+      out += count * distance_;
+      pixel += count;
+    }
+  }
+
+ private:
   // Output pixels [begin, end) of row `oh` of image `b`.
   void row(std::int64_t b, std::int64_t oh, std::int64_t begin, std::int64_t end, std::uint8_t* out) const {
     for (std::int64_t kh = 0; kh < s_.kernel_h; ++kh, out += tap_row_) {
@@ -76,7 +89,6 @@ class Gather {
     }
   }
 
- private:
   struct Range {
     std::int64_t begin, end;
   };
@@ -130,6 +142,7 @@ std::int64_t amx_scratch_bytes(const PackedConv& conv) {
 }
 
 void qconv_amx(const PackedConv& conv, const ConvCall& call, std::int64_t begin, std::int64_t end, std::span<std::byte> scratch) {
+  if (begin >= end) return;
   const ConvShape& s = conv.shape;
   const std::int64_t distance = distance_of(conv);
   const std::int64_t most = pixels_at_once(conv);
@@ -142,14 +155,26 @@ void qconv_amx(const PackedConv& conv, const ConvCall& call, std::int64_t begin,
   const std::int64_t group_in = s.in_channels / groups;
   const std::int64_t group_out = s.out_channels / groups;
   // What pads a run is never written; its weights are 0, but the sums of rows count it.
-  if (conv.run != padded_run(conv)) std::memset(gathered, 0, static_cast<std::size_t>(std::min(most, end - begin) * distance));
+  if (conv.run != padded_run(conv)) std::memset(gathered, 0, static_cast<std::size_t>(most * distance));
 
   for (std::int64_t i = 0; i < groups; ++i) {
     const PackedGemm& weights = conv.groups[static_cast<std::size_t>(i)];
     const Gather gather(conv, call, i * group_in, zeros);
+    struct Context {
+      const Gather& gather;
+      std::int64_t begin;
+    };
+    const Context context{gather, begin};
     QgemmAmx g;
-    g.src = gathered;
+    g.gather = [](const void* from, std::int64_t first, std::int64_t count, std::uint8_t* to) {
+      const Context& c = *static_cast<const Context*>(from);
+      c.gather.pixels(c.begin + first, c.begin + first + count, to);
+    };
+    g.context = &context;
+    g.gathered = gathered;
+    g.gathered_rows = most;
     g.ld_src = distance;
+    g.rows = end - begin;
     g.k = weights.k;
     g.wei = weights.wei;
     g.panel_bytes = weights.panel_bytes;
@@ -163,24 +188,13 @@ void qconv_amx(const PackedConv& conv, const ConvCall& call, std::int64_t begin,
     g.residual = call.residual;
     g.ld_dst = call.ld_dst;
     g.columns = weights.n;
-    for (std::int64_t first = begin; first < end; first += g.rows) {
-      g.rows = std::min(most, end - first);
-      g.readable = g.rows * distance;
-      for (std::int64_t done = 0; done < g.rows;) {
-        const std::int64_t ow = (first + done) % call.out_w;
-        const std::int64_t line = (first + done) / call.out_w;
-        const std::int64_t count = std::min(g.rows - done, call.out_w - ow);
-        gather.row(line / call.out_h, line % call.out_h, ow, ow + count, gathered + done * distance);
-        done += count;
-      }
-      const std::int64_t offset = first * call.ld_dst + i * group_out;
-      if (call.dst_type == DstType::kInt32)
-        g.acc = static_cast<std::int32_t*>(call.dst) + offset;
-      else
-        g.dst = static_cast<std::uint8_t*>(call.dst) + offset;
-      if (call.residual.src != nullptr) g.residual.src = call.residual.src + first * call.residual.ld_src + i * group_out;
-      qgemm_u8s8s32_32x32c64_amx(g);
-    }
+    const std::int64_t offset = begin * call.ld_dst + i * group_out;
+    if (call.dst_type == DstType::kInt32)
+      g.acc = static_cast<std::int32_t*>(call.dst) + offset;
+    else
+      g.dst = static_cast<std::uint8_t*>(call.dst) + offset;
+    if (call.residual.src != nullptr) g.residual.src = call.residual.src + begin * call.residual.ld_src + i * group_out;
+    qgemm_u8s8s32_32x32c64_amx(g);
   }
 }
 

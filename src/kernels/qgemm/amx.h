@@ -11,7 +11,7 @@ namespace nibble::kernels {
 // K of one step: a panel's 64 k x 16 columns, as pack_gemm() lays them out, are one tile of 16 rows of 64 bytes.
 inline constexpr std::int64_t kAmxStep = 64;
 
-// Rows at one distance times whole panels.
+// Rows at one distance times whole panels. Rows that lie elsewhere are gathered, some at a time.
 //   acc[m, n] = bias[n] + sum over i in [0, k) of src[m * ld_src + i] wei[i, n]   (- zero_points[n] sum of the row)
 struct QgemmAmx {
   const std::uint8_t* src = nullptr;
@@ -19,6 +19,12 @@ struct QgemmAmx {
   std::int64_t rows = 0;      // at least 1
   std::int64_t k = 0;         // at least 1. Panels are packed up to the next multiple of kAmxStep, with zeros
   std::int64_t readable = 0;  // bytes from src on that may be read, at least (rows - 1) ld_src + k: what lies between counts nothing
+  // Not null: src is not read. gather(context, first, count, to) writes rows [first, first + count) at `to`, ld_src apart (a multiple of 64),
+  // as many as fit `gathered` (aligned to 64 bytes): at least 32. Of a row k bytes count, and all may be read.
+  void (*gather)(const void* context, std::int64_t first, std::int64_t count, std::uint8_t* to) = nullptr;
+  const void* context = nullptr;
+  std::uint8_t* gathered = nullptr;
+  std::int64_t gathered_rows = 0;
   const std::byte* wei = nullptr;
   std::int64_t panel_bytes = 0;
   const std::int32_t* bias = nullptr;         // at the first column; whole panels readable

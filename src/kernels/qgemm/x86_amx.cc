@@ -99,13 +99,13 @@ NIBBLE_INLINE std::int32_t row_sum(const std::uint8_t* row, std::int64_t k) {
   return _mm512_reduce_add_epi32(sum);
 }
 
-// What is not the common case: affine weights, integer laws, int32 output.
-__attribute__((noinline)) void finish_any(const QgemmAmx& g, const Block& block) {
+// What is not the common case: affine weights, integer laws, int32 output. `src`: the block's first row that counts.
+__attribute__((noinline)) void finish_any(const QgemmAmx& g, const Block& block, const std::uint8_t* src, std::int64_t distance) {
   const std::int64_t width = block.panels * kTile;
   for (std::int64_t m = 0; m < block.count; ++m) {
     const std::int32_t* sums = block.sums + (block.skip + m) * width;
     const std::int64_t row = block.row + m;
-    const std::int32_t sum = g.zero_points == nullptr ? 0 : row_sum(g.src + row * g.ld_src, g.k);
+    const std::int32_t sum = g.zero_points == nullptr ? 0 : row_sum(src + m * distance, g.k);
     for (std::int64_t p = 0; p < block.panels; ++p) {
       const std::int64_t column = (block.panel + p) * kTile;
       __m512i v = _mm512_add_epi32(_mm512_loadu_si512(sums + p * kTile), _mm512_loadu_si512(g.bias + column));
@@ -307,29 +307,31 @@ class Product {
   void run() {
     constexpr std::int64_t kCacheBytes = 1 << 20;
     std::int64_t rows_at_once = kBlock;
-    if (panels_ * g_.panel_bytes > kCacheBytes) rows_at_once = (kCacheBytes / 2 / g_.k + kBlock - 1) / kBlock * kBlock;
+    if (g_.gather != nullptr)
+      rows_at_once = g_.gathered_rows / kBlock * kBlock;
+    else if (panels_ * g_.panel_bytes > kCacheBytes)
+      rows_at_once = (kCacheBytes / 2 / g_.k + kBlock - 1) / kBlock * kBlock;
     for (std::int64_t row = 0; row < g_.rows; row += rows_at_once) {
       const std::int64_t end = row + rows_at_once < g_.rows ? row + rows_at_once : g_.rows;
       const std::int64_t width = end - row > kTile ? 2 : kMaxNarrow;
-      const bool copied = end - row <= kBlock && copy_pays();
-      if (copied) copy(row, end);
+      fetch(row, end);
       for (std::int64_t panel = 0; panel < panels_; panel += width) {
         const std::int64_t panels = panel + width < panels_ ? width : panels_ - panel;
         for (std::int64_t first = row; first < end; first += kBlock) {
           const std::int64_t count = end - first < kBlock ? end - first : kBlock;
           if (count > kTile) {
             if (panels == 2)
-              block<2, 2>(first, count, panel, copied);
+              block<2, 2>(first, count, panel);
             else
-              block<2, 1>(first, count, panel, copied);
+              block<2, 1>(first, count, panel);
           } else if (panels == 4) {
-            block<1, 4>(first, count, panel, copied);
+            block<1, 4>(first, count, panel);
           } else if (panels == 3) {
-            block<1, 3>(first, count, panel, copied);
+            block<1, 3>(first, count, panel);
           } else if (panels == 2) {
-            block<1, 2>(first, count, panel, copied);
+            block<1, 2>(first, count, panel);
           } else {
-            block<1, 1>(first, count, panel, copied);
+            block<1, 1>(first, count, panel);
           }
         }
       }
@@ -357,23 +359,37 @@ class Product {
     return {row, row + kBlock <= g_.rows ? kTile : g_.rows - kTile - row};
   }
 
-  void copy(std::int64_t first, std::int64_t end) {
-    const Tiles tiles = tiles_of(first, end - first);
-    copy_rows_avx512(g_.src + tiles.row * g_.ld_src, g_.ld_src, copied_, padded_, tiles.second + tile_rows_, g_.k);
+  // Makes tiles of rows [row, end) loadable.
+  void fetch(std::int64_t row, std::int64_t end) {
+    const std::int64_t last = row + (end - row - 1) / kBlock * kBlock;
+    const Tiles tiles = tiles_of(last, end - last);
+    const std::int64_t first = tiles.row < row ? tiles.row : row;
+    const std::int64_t count = tiles.row + tiles.second + tile_rows_ - first;
+    rows_ = {.first = first, .src = g_.src + first * g_.ld_src, .distance = g_.ld_src, .padded = false};
+    if (g_.gather != nullptr) {
+      g_.gather(g_.context, first, count, g_.gathered);
+      rows_.src = g_.gathered;
+      rows_.padded = true;
+    } else if (end - row <= kBlock && copy_pays()) {
+      copy_rows_avx512(rows_.src, g_.ld_src, copied_, padded_, count, g_.k);
+      rows_.src = copied_;
+      rows_.distance = padded_;
+      rows_.padded = true;
+    }
   }
 
   template <int kTiles, int kPanels>
-  void block(std::int64_t first, std::int64_t count, std::int64_t panel, bool copied) {
+  void block(std::int64_t first, std::int64_t count, std::int64_t panel) {
     const Tiles tiles = tiles_of(first, count);
     const std::int64_t left = g_.k % 64;
     Rows rows;
-    rows.tile[0] = copied ? copied_ : g_.src + tiles.row * g_.ld_src;
-    rows.distance = copied ? padded_ : g_.ld_src;
+    rows.tile[0] = rows_.src + (tiles.row - rows_.first) * rows_.distance;
+    rows.distance = rows_.distance;
     rows.tile[1] = rows.tile[0] + tiles.second * rows.distance;
-    rows.steps = (copied ? padded_ : g_.k) / 64;
+    rows.steps = (rows_.padded ? padded_ : g_.k) / 64;
     rows.last[0] = rows.last[1] = nullptr;
     rows.last_distance = rows.distance;
-    if (left != 0 && !copied) {
+    if (left != 0 && !rows_.padded) {
       for (int i = 0; i < kTiles; ++i) rows.last[i] = rows.tile[i] + rows.steps * 64;
       const std::int64_t last_row = tiles.row + tiles.second + tile_rows_ - 1;
       if (last_row * g_.ld_src + rows.steps * 64 + step_ > g_.readable) {
@@ -400,6 +416,7 @@ class Product {
     which_ = 1 - which_;
     store<kTiles, kPanels>(sums, tiles.second);
     waiting_ = {.row = first, .skip = first - tiles.row, .count = count, .panel = panel, .panels = kPanels, .sums = sums};
+    if (!vectors_) finish_waiting();  // it may read the rows themselves
   }
 
   // The product of one block, and the requantization of the one before.
@@ -416,7 +433,7 @@ class Product {
   void finish_waiting() {
     if (waiting_.sums == nullptr) return;
     if (!vectors_)
-      finish_any(g_, waiting_);
+      finish_any(g_, waiting_, rows_.src + (waiting_.row - rows_.first) * rows_.distance, rows_.distance);
     else if (waiting_.panels == 2)
       finish_panels<2>(g_, waiting_);
     else if (waiting_.panels == 4)
@@ -425,6 +442,7 @@ class Product {
       finish_panels<3>(g_, waiting_);
     else
       finish_panels<1>(g_, waiting_);
+    waiting_.sums = nullptr;
   }
 
   const QgemmAmx& g_;
@@ -433,6 +451,12 @@ class Product {
   const std::int64_t padded_;
   const std::int64_t step_;  // bytes of a row that a tile takes
   const bool vectors_;       // requantization has a fast way
+  struct {
+    std::int64_t first;  // of the matrix
+    const std::uint8_t* src;
+    std::int64_t distance;
+    bool padded;  // whole steps may be read
+  } rows_{};
   Block waiting_{};
   int which_ = 0;
   alignas(64) std::int32_t sums_[2][(kBlock + 4) * 2 * kTile];  // four rows more: requantized with others, but never stored
