@@ -154,7 +154,7 @@ void run_quantize(const Options& options, const std::string& command_line) {
                      {"law", to_string(quantized.law)},     {"scheme", to_json(scheme)},
                      {"calibration_method", report.method}, {"calibration_samples", std::to_string(report.samples)},
                      {"data_hash", report.data_hash},        {"methods", methods.methods}};
-  const ExportOptions export_options{.format = format, .metadata = report.metadata};
+  const ExportOptions export_options{.format = format, .metadata = report.metadata, .weights = make_storage(options.scheme, scheme)};
   report.quantized_bytes = static_cast<std::int64_t>(serialize_onnx(export_graph(quantized, export_options)).size());
 
   // Beyond this point files appear. The small ones first: if the model cannot be written, they are taken back.

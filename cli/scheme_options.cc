@@ -107,6 +107,12 @@ void add_scheme_options(CLI::App& command, SchemeOptions& o) {
                   "requantization: float32 (as ONNX Runtime), fixed_point (integers only) or shift (every scale a power of two) [float32]")
       ->type_name("LAW")
       ->group(group);
+  command
+      .add_option("--export", o.storage,
+                  "weights in the file: standard (ONNX's types, for any runtime) or packed (without gaps, for nibble alone) [packed for 2, 3, 5, 6, "
+                  "7 bits and codebooks]")
+      ->type_name("HOW")
+      ->group(group);
   command.add_option("--quant-format", o.format, "qdq or qoperator")->type_name("FORMAT")->capture_default_str()->group(group);
   command.add_option("--nodes-to-exclude", o.nodes_to_exclude, "nodes whose whole name matches stay float (ECMAScript)")
       ->type_name("REGEX")
@@ -199,6 +205,20 @@ QuantScheme make_scheme(const SchemeOptions& o) {
 QuantFormat make_format(const SchemeOptions& options) {
   check_choice("--quant-format", options.format, {"qdq", "qoperator"});
   return options.format == "qdq" ? QuantFormat::kQdq : QuantFormat::kQOperator;
+}
+
+WeightStorage make_storage(const SchemeOptions& options, const QuantScheme& scheme) {
+  if (!options.storage.empty()) {
+    check_choice("--export", options.storage, {"standard", "packed"});
+    return options.storage == "packed" ? WeightStorage::kPacked : WeightStorage::kStandard;
+  }
+  const auto odd = [](const TensorScheme& w) {
+    const int bits = w.type.bit_width;
+    return w.codebook != Codebook::kNone || (bits != 4 && bits != 8 && bits != 16);
+  };
+  bool any = odd(scheme.defaults.weights);
+  for (const NodeRule& rule : scheme.rules) any = any || (rule.weights && odd(*rule.weights));
+  return any ? WeightStorage::kPacked : WeightStorage::kStandard;
 }
 
 }  // namespace nibble::cli

@@ -20,6 +20,7 @@ struct SchemeOptions {
   bool narrow_range = false, full_range = false, reduce_range = false;
   std::string law;
   std::string format = "qdq";
+  std::string storage;
   std::vector<std::string> nodes_to_exclude;
   std::vector<std::string> op_types;
   std::string recipe;
@@ -31,5 +32,7 @@ void add_scheme_options(CLI::App& command, SchemeOptions& options);
 // known ones.
 QuantScheme make_scheme(const SchemeOptions& options);
 QuantFormat make_format(const SchemeOptions& options);
+// Packed where the scheme has widths that ONNX has no type for, unless the options say otherwise.
+WeightStorage make_storage(const SchemeOptions& options, const QuantScheme& scheme);
 
 }  // namespace nibble::cli

@@ -27,9 +27,13 @@ NamedTensor read_onnx_tensor(const std::string& path);
 std::string serialize_onnx(const Graph& graph);
 
 enum class QuantFormat { kQdq, kQOperator };
+// kStandard: weights in ONNX's own types, up to 4 bits two a byte, up to 8 one a byte; any ONNX runtime reads the file. kPacked: weights that are smaller
+// without gaps, or as indices into a table, behind the operator nibble.UnpackBits (docs/formats.md), which only nibble reads.
+enum class WeightStorage { kStandard, kPacked };
 struct ExportOptions {
   QuantFormat format = QuantFormat::kQdq;
   std::map<std::string, std::string> metadata;  // added to metadata_props; keys get the prefix "nibble."
+  WeightStorage weights = WeightStorage::kStandard;
 };
 // The quantized model as a standard ONNX graph: opset >= 13, canonical Q/DQ placement (ONNX Runtime fuses it) or QLinear operators.
 // Throws Error{kUnsupported} naming a node that cannot be written in the form.

@@ -42,7 +42,8 @@ Shape scale_shape(const QuantParams& params, const Value& value) {
 
 }  // namespace
 
-ExportBuilder::ExportBuilder(const QuantizedGraph& model) : model_(model), editor_(graph_), values_(model.graph.values().size(), kNoValue) {
+ExportBuilder::ExportBuilder(const QuantizedGraph& model, WeightStorage weights)
+    : model_(model), storage_(weights), editor_(graph_), values_(model.graph.values().size(), kNoValue) {
   const Graph& source = model.graph;
   editor_.set_name(source.name());
   editor_.set_ir_version(source.ir_version());
@@ -66,6 +67,18 @@ ValueId ExportBuilder::value(ValueId old) {
   if (!source.constant) return id = editor_.add_value(source.name);
   Tensor tensor = *source.constant;
   if (const QuantParams* p = params(old)) {
+    if (const PackedWeights* weights = packed(old)) {
+      // The codes have the name; what they come from is named after them.
+      std::vector<ValueId> inputs = {editor_.add_constant(source.name + "_packed", weights->data)};
+      if (weights->table) inputs.push_back(editor_.add_constant(source.name + "_table", *weights->table));
+      id = editor_.add_value(source.name);
+      const ValueId codes = id;
+      const NodeId node = add(kUnpackBits, source.name + "_UnpackBits", std::move(inputs), {codes}, "nibble");
+      editor_.set_attribute(node, "bits", std::int64_t{weights->bits});
+      editor_.set_attribute(node, "signed", std::int64_t{weights->is_signed ? 1 : 0});
+      editor_.set_attribute(node, "shape", std::vector<std::int64_t>(tensor.shape()));
+      return codes;
+    }
     const DataType type = file_type(*p, true);
     if (element_size(type) == 1 && type != storage_type(p->type)) lowest_opset_ = kOpsetOfWideAndNarrowIntegers;
     tensor = cast(tensor, type);
@@ -73,17 +86,32 @@ ValueId ExportBuilder::value(ValueId old) {
   return id = editor_.add_constant(source.name, std::move(tensor));
 }
 
+const PackedWeights* ExportBuilder::packed(ValueId old) {
+  const auto& constant = model_.graph.value(old).constant;
+  if (storage_ != WeightStorage::kPacked || !constant || params(old) == nullptr) return nullptr;
+  const auto [it, is_new] = packed_.try_emplace(old);
+  if (is_new) it->second = pack_weights(*constant, params(old)->type);
+  return it->second ? &*it->second : nullptr;
+}
+
+DataType ExportBuilder::stored_type(ValueId old) {
+  const QuantParams& p = *params(old);
+  return packed(old) != nullptr ? storage_type(p.type) : file_type(p, model_.graph.is_constant(old));
+}
+
 ExportBuilder::Parameters ExportBuilder::parameters(ValueId old) {
   if (const auto it = parameters_.find(old); it != parameters_.end()) return it->second;
   const QuantParams& p = *params(old);
   const Value& source = model_.graph.value(old);
-  const DataType type = file_type(p, source.constant.has_value());
+  const DataType type = stored_type(old);
   if (type == DataType::kInt16 || type == DataType::kUInt16 || std::holds_alternative<PerBlock>(p.granularity))
     lowest_opset_ = kOpsetOfWideAndNarrowIntegers;
   const Shape shape = scale_shape(p, source);
   Parameters result;
   result.scale = editor_.add_constant(source.name + "_scale", Tensor::from<float>(shape, std::span<const float>(p.scale)));
-  if (type != DataType::kInt32)
+  // Blocks have many zero points; where all are 0 they are left out.
+  const bool implied = std::holds_alternative<PerBlock>(p.granularity) && p.symmetric();
+  if (type != DataType::kInt32 && !implied)
     result.zero_point = editor_.add_constant(source.name + "_zero_point",
                                              cast(Tensor::from<std::int32_t>(shape, std::span<const std::int32_t>(p.zero_point)), type));
   return parameters_.emplace(old, result).first->second;
@@ -262,6 +290,8 @@ void ExportBuilder::write_nodes(QuantFormat format) {
                       (node.op_type == "Requantize" && node.domain == "nibble");
     if (edge)
       write_edge(node);
+    else if (!writes && format == QuantFormat::kQOperator && write_matmul_nbits(node))
+      continue;
     else if (!writes)
       write_float_node(node);
     else if (format == QuantFormat::kQdq || !write_integer_node_as_operator(node))
@@ -290,7 +320,7 @@ Graph ExportBuilder::finish(const ExportOptions& options) {
 }
 
 Graph export_graph(const QuantizedGraph& model, const ExportOptions& options) {
-  ExportBuilder builder(model);
+  ExportBuilder builder(model, options.weights);
   builder.write_nodes(options.format);
   return builder.finish(options);
 }

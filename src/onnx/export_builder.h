@@ -1,17 +1,19 @@
 // What both export forms share: the new graph, the integers and their parameters as constants, DequantizeLinear and QuantizeLinear nodes.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "nibble/onnx.h"
+#include "onnx/packed_weights.h"
 
 namespace nibble {
 
 class ExportBuilder {
  public:
-  explicit ExportBuilder(const QuantizedGraph& model);
+  ExportBuilder(const QuantizedGraph& model, WeightStorage weights);
 
   // Writes every node: those that have no operator form as DequantizeLinear, float op, QuantizeLinear.
   void write_nodes(QuantFormat format);
@@ -44,8 +46,15 @@ class ExportBuilder {
   bool write_integer_node_as_operator(const Node& node);
   bool write_qlinear(const Node& node);
   bool write_movement(const Node& node);
+  // A product with float activations by 4-bit blocks as MatMulNBits. False: it is no such node.
+  bool write_matmul_nbits(const Node& node);
   // (x, scale, zero_point) as inputs of a QLinear operator.
   void append_operand(std::vector<ValueId>& inputs, ValueId old);
+
+  // The packed form of a constant, where it has one and the options ask for it.
+  const PackedWeights* packed(ValueId old);
+  // How the integers of a value are stored in the file.
+  DataType stored_type(ValueId old);
 
   NodeId add(const std::string& op, const std::string& name, std::vector<ValueId> inputs, std::vector<ValueId> outputs,
              const std::string& domain = "");
@@ -56,6 +65,8 @@ class ExportBuilder {
   bool activation_needed(const Node& node) const;
 
   const QuantizedGraph& model_;
+  WeightStorage storage_;
+  std::unordered_map<ValueId, std::optional<PackedWeights>> packed_;
   Graph graph_;
   GraphEditor editor_;
   std::vector<ValueId> values_;  // by old ValueId

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "onnx/export_builder.h"
+#include "onnx/matmul_nbits.h"
 #include "quantize/node_arithmetic.h"
 
 namespace nibble {
@@ -113,6 +114,39 @@ bool ExportBuilder::write_qlinear(const Node& node) {
     const ValueId high = bound("_activation_max", grid.qmax);
     add("Clip", node.name + "_activation", {result, low, high}, {value(output)});
   }
+  return true;
+}
+
+bool ExportBuilder::write_matmul_nbits(const Node& node) {
+  if (node.op_type != "MatMul" && node.op_type != "Gemm") return false;
+  const ValueId weights = node.input(1);
+  const NodeId producer = weights == kNoValue ? kNoNode : model_.graph.value(weights).producer;
+  if (producer == kNoNode || model_.graph.node(producer).op_type != "DequantizeLinear") return false;
+  const ValueId codes = model_.graph.node(producer).input(0);
+  const bool transposed = node.op_type == "Gemm" && node.get_int("transB", 0) != 0;
+  if (!model_.graph.is_constant(codes) || params(codes) == nullptr || packed(codes) != nullptr) return false;
+  if (!fits_matmul_nbits(*model_.graph.value(codes).constant, *params(codes), transposed)) return false;
+  const ValueId bias = node.op_type == "Gemm" ? node.input(2) : kNoValue;
+  if (node.get_int("transA", 0) != 0 || node.get_float("alpha", 1.0F) != 1.0F || node.get_float("beta", 1.0F) != 1.0F) return false;
+
+  const NBitsOperands operands = to_matmul_nbits(*model_.graph.value(codes).constant, *params(codes), transposed);
+  if (bias != kNoValue && (!model_.graph.is_constant(bias) || model_.graph.value(bias).constant->size() != operands.n)) return false;
+  const std::string base = name_of(codes);
+  std::vector<ValueId> inputs = {value(node.input(0)), editor_.add_constant(base + "_nbits", operands.b),
+                                 editor_.add_constant(base + "_scales", operands.scales)};
+  if (operands.zero_points || bias != kNoValue)
+    inputs.push_back(operands.zero_points ? editor_.add_constant(base + "_zero_points", *operands.zero_points) : kNoValue);
+  if (bias != kNoValue) inputs.insert(inputs.end(), {kNoValue, value(bias)});
+
+  const ValueId output = value(node.output(0));
+  const ValueId result = node.has("activation") ? fresh(name_of(node.output(0)) + "_before_activation") : output;
+  const NodeId id = add("MatMulNBits", node.name, std::move(inputs), {result}, "com.microsoft");
+  editor_.set_attribute(id, "K", operands.k);
+  editor_.set_attribute(id, "N", operands.n);
+  editor_.set_attribute(id, "bits", std::int64_t{4});
+  editor_.set_attribute(id, "block_size", operands.block_size);
+  editor_.set_attribute(id, "accuracy_level", std::int64_t{1});  // float32
+  if (node.has("activation")) editor_.set_outputs(graph_.value(activation(node, result)).producer, {output});
   return true;
 }
 

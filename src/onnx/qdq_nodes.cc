@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "numeric/quantize.h"
+#include "onnx/packed_weights.h"
 #include "ops/fail.h"
 #include "ops/op.h"
 #include "quantize/integer_form.h"
@@ -160,6 +161,7 @@ std::optional<Tensor> constant_value(const Graph& graph, const Node& node) {
       return Tensor::from<std::int64_t>({static_cast<std::int64_t>(ints->size())}, std::span<const std::int64_t>(*ints));
     return std::nullopt;
   }
+  if (node.domain == "nibble" && node.op_type == kUnpackBits) return unpack_weights(graph, node);
   if (!graph.is_constant(node.input(0))) return std::nullopt;
   const Tensor& source = *graph.value(node.input(0)).constant;
   if (node.domain.empty() && node.op_type == "Identity") return source;

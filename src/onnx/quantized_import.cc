@@ -15,6 +15,7 @@
 #include "base/fail.h"
 #include "nibble/onnx.h"
 #include "numeric/quantize.h"
+#include "onnx/matmul_nbits.h"
 #include "onnx/quantized_rebuilder.h"
 #include "ops/fail.h"
 #include "quantize/integer_form.h"
@@ -73,12 +74,12 @@ std::string QuantizedRebuilder::why_not(const Node& node, QuantRule rule) {
   for (const std::size_t i : operands_of(out_.graph, node).activations) {
     const QuantParams* params = out_params(node.input(i));
     if (!params->per_tensor()) return "activations with a scale for each channel have no integer form";
-    if (params->type.bit_width > kWidestInteger) return "more than 8 bits have no integer form";
+    if (params->type.bit_width > kWidestInteger) return "more than 16 bits have no integer form";
   }
-  if (out_params(node.output(0))->type.bit_width > kWidestInteger) return "more than 8 bits have no integer form";
+  if (out_params(node.output(0))->type.bit_width > kWidestInteger) return "more than 16 bits have no integer form";
   if (rule != QuantRule::kCompute || !out_.graph.is_constant(node.input(1))) return {};
   const QuantParams& wei = *out_params(node.input(1));
-  if (wei.type.bit_width > kWidestInteger) return "weights of more than 8 bits have no integer form";
+  if (wei.type.bit_width > kWidestInteger) return "weights of more than 16 bits have no integer form";
   if (std::holds_alternative<PerBlock>(wei.granularity)) {
     try {
       centred_codes(node, *out_.graph.value(node.input(1)).constant, wei);
@@ -304,7 +305,7 @@ void QuantizedRebuilder::prove() {
     const auto node = nodes.find(layer.name);
     if (!layer.integer || node == nodes.end()) continue;
     layer.proof = prove_accumulator(out_, node->second);
-    if (layer.proof && layer.proof->bits_needed > 32)
+    if (layer.proof && layer.proof->bits_needed > 32 && !is_wide(out_, out_.graph.node(node->second)))
       out_.warnings.push_back(fmt::format("node '{}' ({}): its accumulator needs {} bits, more than the 32 of the kernels", layer.name,
                                           layer.op_type, layer.proof->bits_needed));
   }
@@ -314,13 +315,14 @@ bool has_quantization(const Graph& graph) {
   if (graph.metadata().contains("nibble.law")) return true;  // written here; weights of 16 bits leave no other trace
   return std::any_of(graph.nodes().begin(), graph.nodes().end(), [](const Node& node) {
     const std::string& op = node.op_type;
-    return is_quantize_linear(node) || is_dequantize_linear(node) || op.starts_with("QLinear") || op == "QGemm" || op == "ConvInteger" ||
+    return is_quantize_linear(node) || is_dequantize_linear(node) || op.starts_with("QLinear") || op == "QGemm" || op == "MatMulNBits" || op == "ConvInteger" ||
            op == "MatMulInteger" || op == "DynamicQuantizeLinear";
   });
 }
 
 QuantizedGraph quantized_from_onnx_graph(Graph graph) {
   fold_constant_nodes(graph);
+  expand_matmul_nbits(graph);
   expand_qlinear_ops(graph);
   merge_activations(graph);
   pull_quantize_up(graph);

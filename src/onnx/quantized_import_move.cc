@@ -42,7 +42,7 @@ bool QuantizedRebuilder::move(const Node& node, LayerInfo& layer) {
   for (const ValueId quant : quants) {
     const QuantParams& have = *out_params(quant);
     if (have.per_tensor() && have.type.bit_width <= kWidestInteger) continue;
-    layer.reason = have.per_tensor() ? "more than 8 bits have no integer form" : "it joins a constant that has several scales";
+    layer.reason = have.per_tensor() ? "more than 16 bits have no integer form" : "it joins a constant that has several scales";
     return false;
   }
   QuantParams params = *out_params(quants[0]);

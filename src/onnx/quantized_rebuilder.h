@@ -15,7 +15,7 @@
 namespace nibble {
 
 // Bits of activations and weights of integer nodes.
-inline constexpr int kWidestInteger = 8;
+inline constexpr int kWidestInteger = 16;
 
 // What reads a value, if that is nothing but QuantizeLinear nodes of one set of parameters, with one activation before them at most.
 struct Target {

@@ -129,6 +129,17 @@ std::int32_t quantize_scalar(float x, const QuantParams& params) {
   return quantize(x, params.scale[0], params.zero_point[0], params.qmin(), params.qmax());
 }
 
+bool is_wide(const QuantizedGraph& model, const Node& node) {
+  const auto wide = [&](ValueId v) {
+    const QuantParams* params = v == kNoValue ? nullptr : model.params_of(v);
+    return params != nullptr && params->type.bit_width > kKernelBits;
+  };
+  const Operands operands = operands_of(model.graph, node);
+  return std::any_of(node.outputs.begin(), node.outputs.end(), wide) ||
+         std::any_of(operands.activations.begin(), operands.activations.end(), [&](std::size_t i) { return wide(node.input(i)); }) ||
+         (operands.weights && wide(node.input(*operands.weights)));
+}
+
 DataType storage_type(const QuantType& type) {
   if (type.bit_width <= 8) return type.is_signed ? DataType::kInt8 : DataType::kUInt8;
   if (type.bit_width <= 16) return type.is_signed ? DataType::kInt16 : DataType::kUInt16;

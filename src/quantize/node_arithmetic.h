@@ -30,6 +30,10 @@ std::vector<std::int32_t> unary_table(const QuantizedGraph& model, const Node& n
 // The code of a real constant on a grid (Pad's value).
 std::int32_t quantize_scalar(float x, const QuantParams& params);
 
+// The widest activations and weights that the kernels take; nodes with wider ones are computed in plain loops, in 64 bits where they must be.
+inline constexpr int kKernelBits = 8;
+bool is_wide(const QuantizedGraph& model, const Node& node);
+
 // Storage type of codes on a grid: int8/uint8 up to 8 bits, int16/uint16 up to 16, int32 beyond.
 DataType storage_type(const QuantType& type);
 

@@ -81,8 +81,6 @@ class Planner {
       } else if (s.form != NodeForm::kInteger) {
         plan_.reformed[n] = can_reform(node, s.form);
         plan_.reason[n] = plan_.reformed[n] ? "" : no_form(s.form);
-      } else if (rule_of(node) == QuantRule::kUnaryTable && s.activations.type.bit_width > 8) {
-        plan_.reason[n] = "tables serve 8 bits and fewer";
       } else {
         candidate_[n] = true;
       }

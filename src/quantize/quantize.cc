@@ -262,7 +262,7 @@ class Rewriter {
       if (!layer.integer) layer.reason = plan_.reason[it->second];
       if (plan_.reformed[it->second]) layer.reason = form_reason(plan_.schemes[it->second].form);
       layer.proof = prove_accumulator(result_, id);
-      if (layer.proof && layer.proof->bits_needed > 32) {
+      if (layer.proof && layer.proof->bits_needed > 32 && !is_wide(result_, node)) {
         fail(ErrorCode::kUnsupported,
              "node '{}' ({}): its accumulator needs {} bits ([{}, {}]) and the kernels have 32; leave it in float (--nodes-to-exclude) or use "
              "fewer bits",

@@ -128,9 +128,21 @@ class Simulator {
         inputs[2] = &owned.back();
       }
     }
+    // Not every op takes integers of 16 bits; as floats they are exact.
+    std::vector<Tensor> reals;
+    reals.reserve(inputs.size());
+    for (const Tensor*& input : inputs) {
+      if (input == nullptr || element_size(input->type()) != 2 || !is_integer(input->type())) continue;
+      reals.push_back(cast(*input, DataType::kFloat32));
+      input = &reals.back();
+    }
     const EvalContext context{.node = copy, .opset = graph_.opset(node.domain), .inputs = inputs, .mode = ExecMode::kFixedOrder};
     std::vector<Tensor> outputs = evaluate_node(context);
-    for (std::size_t i = 0; i < node.outputs.size() && i < outputs.size(); ++i) put(node.outputs[i], std::move(outputs[i]));
+    for (std::size_t i = 0; i < node.outputs.size() && i < outputs.size(); ++i) {
+      if (node.outputs[i] == kNoValue) continue;
+      const DataType type = storage_type(params(node.outputs[i]).type);
+      put(node.outputs[i], outputs[i].type() == type ? std::move(outputs[i]) : cast(outputs[i], type));
+    }
   }
 
   Tensor run_arithmetic(const Node& node) {

@@ -437,6 +437,7 @@ void PlanBuilder::lower_node(const Node& node) {
   if (node.op_type == "QuantizeLinear" && is_integer(node.output(0))) return lower_quantize(*this, node);
   if (node.op_type == "DequantizeLinear" && is_integer(node.input(0))) return lower_dequantize(*this, node);
   if (!is_integer(node.output(0))) return lower_plain(node);
+  if (is_wide(model(), node)) return lower_wide(*this, node);
   const OpDef* op = find_op(node.domain, node.op_type);
   if (node.op_type == "Requantize" || (op != nullptr && op->rule == QuantRule::kUnaryTable)) return lower_table(*this, node);
   if (const LowerFn lowering = find_lowering(node.op_type)) return lowering(*this, node);

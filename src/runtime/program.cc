@@ -55,7 +55,6 @@ class Lowering {
       impl_->input_types.push_back(graph.value(v).type);
     }
     for (const ValueId v : graph.outputs()) impl_->output_names.push_back(graph.value(v).name);
-    check_widths();
     make_shape_graph();
     impl_->prepared.resize(graph.nodes().size());
     impl_->constants.resize(graph.values().size());
@@ -65,22 +64,6 @@ class Lowering {
   }
 
  private:
-  void check_widths() const {
-    // Wider integers pass through the edges alone: QuantizeLinear, DequantizeLinear, and the outside.
-    const QuantizedGraph& model = impl_->model;
-    for (const Node& node : model.graph.nodes()) {
-      if (model.params_of(node.output(0)) == nullptr || node.op_type == "QuantizeLinear") continue;
-      std::vector<ValueId> operands = node.outputs;
-      for (const std::size_t i : operands_of(model.graph, node).activations) operands.push_back(node.input(i));
-      for (const ValueId v : operands) {
-        const QuantParams* params = model.params_of(v);
-        if (params != nullptr && params->type.bit_width > kStoredBits)
-          fail(ErrorCode::kUnsupported, "node '{}' ({}): the integer runtime has activations of up to {} bits, but '{}' has {}", node.name,
-               node.op_type, kStoredBits, model.graph.value(v).name, params->type.bit_width);
-      }
-    }
-  }
-
   void make_shape_graph() {
     const QuantizedGraph& model = impl_->model;
     impl_->shape_graph = model.graph;
@@ -110,6 +93,10 @@ class Lowering {
     if (node.op_type == "Cast" && model.graph.is_constant(node.input(0))) return prepare_cast(node);
     if (model.params_of(node.output(0)) == nullptr || node.op_type == "QuantizeLinear") return;
     const Operands operands = operands_of(model.graph, node);
+    if (is_wide(model, node)) {
+      if (operands.weights) prepare_wide(n);
+      return;
+    }
     for (const std::size_t i : operands.activations) {
       if (model.graph.is_constant(node.input(i))) prepare_constant(node.input(i));
     }
@@ -146,6 +133,23 @@ class Lowering {
     for (const std::int32_t q : codes_of(*impl_->model.graph.value(v).constant)) stored.push_back(static_cast<std::uint8_t>(q + offset));
     impl_->weight_bytes += static_cast<std::int64_t>(stored.size());
     impl_->constants[index(v)] = std::make_shared<const std::vector<std::uint8_t>>(std::move(stored));
+  }
+
+  void prepare_wide(NodeId n) {
+    const Node& node = impl_->model.graph.node(n);
+    const Tensor& codes = *impl_->model.graph.value(node.input(1)).constant;
+    if (node.op_type == "Conv" || node.op_type == "ConvTranspose") check_window(node, codes.shape());
+    PreparedWide prepared;
+    prepared.weights = centred_codes(node, codes, *impl_->model.params_of(node.input(1)));
+    prepared.bias.assign(static_cast<std::size_t>(weight_layout(node, codes.shape()).channels), 0);
+    if (node.op_type != "MatMul" && node.input(2) != kNoValue) {
+      const std::vector<std::int32_t> bias = codes_of(*impl_->model.graph.value(node.input(2)).constant);
+      for (std::size_t o = 0; o < prepared.bias.size(); ++o) prepared.bias[o] = bias[bias.size() == 1 ? 0 : o];
+    }
+    const auto proof = prove_accumulator(impl_->model, n);
+    prepared.in_32_bits = proof && proof->bits_needed <= 32;
+    impl_->weight_bytes += 4 * static_cast<std::int64_t>(prepared.weights.size());
+    impl_->prepared[index(n)] = std::move(prepared);
   }
 
   void prepare_table(NodeId n) {

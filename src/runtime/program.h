@@ -16,11 +16,12 @@
 #include "kernels/qgemm/qgemm.h"
 #include "nibble/runtime.h"
 #include "numeric/requantize.h"
+#include "quantize/node_arithmetic.h"
 
 namespace nibble {
 
 // The widest integers that the kernels take.
-inline constexpr int kStoredBits = 8;
+inline constexpr int kStoredBits = kKernelBits;
 
 // Integer activations are stored as uint8: an int8 tensor as q + 128. Everything that the kernels see is on this unsigned grid.
 struct StoredGrid {
@@ -51,10 +52,16 @@ struct PreparedPlainConv {
   std::vector<std::int32_t> bias;
   kernels::RequantizeTable requantize;
 };
+// Nodes with more bits than the kernels take (steps_wide.cc).
+struct PreparedWide {
+  std::vector<std::int32_t> weights;  // as in the model, around 0
+  std::vector<std::int32_t> bias;     // one an output channel
+  bool in_32_bits = false;            // the accumulator proof says so
+};
 struct PreparedTable {
   std::vector<std::uint8_t> table;  // 256 entries, stored -> stored
 };
-using Prepared = std::variant<std::monostate, PreparedConv, PreparedDepthwise, PreparedGemm, PreparedPlainConv, PreparedTable>;
+using Prepared = std::variant<std::monostate, PreparedConv, PreparedDepthwise, PreparedGemm, PreparedPlainConv, PreparedWide, PreparedTable>;
 
 struct Program::Impl {
   QuantizedGraph model;

@@ -168,6 +168,26 @@ std::vector<Format> formats() {
       }
     }
   }
+  for (const int weights : {4, 8, 16}) {
+    for (const int activations : {8, 16}) {
+      if (weights < 16 && activations < 16) continue;
+      for (const RequantizeLaw law : {RequantizeLaw::kFloat32, RequantizeLaw::kFixedPoint, RequantizeLaw::kShift}) {
+        result.push_back(format("w" + std::to_string(weights) + "a" + std::to_string(activations) + "_" + to_string(law), [&](QuantScheme& s) {
+          s.defaults.weights.type.bit_width = weights;
+          s.defaults.activations.type = {.bit_width = activations, .is_signed = law == RequantizeLaw::kShift};
+          s.defaults.activations.symmetric = law == RequantizeLaw::kShift;
+          s.law = law;
+        }));
+      }
+    }
+  }
+  result.push_back(format("w8a16_first_last_8", [](QuantScheme& s) {
+    s.defaults.activations.type.bit_width = 16;
+    s.first_last = FirstLastPolicy::k8Bit;
+  }));
+  result.push_back(format("w16_tensor_affine", [](QuantScheme& s) {
+    s.defaults.weights = {.type = {.bit_width = 16, .is_signed = false}, .symmetric = false, .per_channel = false};
+  }));
   for (const int bits : {2, 3, 4, 6}) {
     for (const Codebook codebook : {Codebook::kKMeans, Codebook::kPowersOfTwo}) {
       if (codebook == Codebook::kPowersOfTwo && bits > 4) continue;
@@ -224,9 +244,10 @@ TEST_P(EveryFormat, RuntimeAndFileGiveTheSimulationsBits) {
     test::expect_agreement(model, inputs, 2);
     if (testing::Test::HasFailure()) return;
     const auto expected = simulate(model, inputs);
-    for (const QuantFormat form : {QuantFormat::kQdq, QuantFormat::kQOperator}) {
-      SCOPED_TRACE(form == QuantFormat::kQdq ? "qdq" : "qoperator");
-      const QuantizedGraph read = quantized_from_onnx_graph(export_graph(model, {.format = form, .metadata = {}}));
+    for (const auto& [form, weights] : {std::pair(QuantFormat::kQdq, WeightStorage::kStandard), std::pair(QuantFormat::kQOperator, WeightStorage::kStandard),
+                                        std::pair(QuantFormat::kQdq, WeightStorage::kPacked)}) {
+      SCOPED_TRACE(std::string(form == QuantFormat::kQdq ? "qdq" : "qoperator") + (weights == WeightStorage::kPacked ? " packed" : ""));
+      const QuantizedGraph read = quantized_from_onnx_graph(export_graph(model, {.format = form, .metadata = {}, .weights = weights}));
       const auto integers = [](const QuantizedGraph& m) {
         return std::count_if(m.layers.begin(), m.layers.end(), [](const LayerInfo& l) { return l.integer; });
       };
