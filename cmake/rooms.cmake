@@ -1,11 +1,15 @@
 # add_room(NAME SOURCES ... DEPS room ... LIBS library ...)
 #   One static library a room of src/. DEPS are rooms that it may include (scripts/check_layers proves it); LIBS are private libraries.
+#   HEADER_LIBS are private libraries of headers alone: who links an installed room needs none of them.
 function(add_room name)
-  cmake_parse_arguments(ROOM "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(ROOM "" "" "SOURCES;DEPS;LIBS;HEADER_LIBS" ${ARGN})
   add_library(nibble_${name} STATIC ${ROOM_SOURCES})
-  target_include_directories(nibble_${name} PUBLIC ${PROJECT_SOURCE_DIR}/include PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  set_target_properties(nibble_${name} PROPERTIES EXPORT_NAME room_${name})
+  target_include_directories(nibble_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>
+                             PRIVATE ${PROJECT_SOURCE_DIR}/src)
   list(TRANSFORM ROOM_DEPS PREPEND nibble_)
-  target_link_libraries(nibble_${name} PUBLIC ${ROOM_DEPS} PRIVATE nibble_warnings ${ROOM_LIBS})
+  list(TRANSFORM ROOM_HEADER_LIBS REPLACE "(.+)" "$<BUILD_INTERFACE:\\1>")
+  target_link_libraries(nibble_${name} PUBLIC ${ROOM_DEPS} PRIVATE $<BUILD_INTERFACE:nibble_warnings> ${ROOM_LIBS} ${ROOM_HEADER_LIBS})
 endfunction()
 
 # add_isa_sources(NAME ISA FLAGS ... SOURCES ...)
