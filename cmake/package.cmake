@@ -5,7 +5,8 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(runtime_rooms base numeric tensor graph ops schemes quantize onnx kernels runtime)
-set(full_rooms passes observers data calibration report methods analyze)
+get_property(full_rooms GLOBAL PROPERTY NIBBLE_ROOMS)
+list(REMOVE_ITEM full_rooms ${runtime_rooms})
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/nibble)
 
 add_library(nibble_package_runtime INTERFACE)

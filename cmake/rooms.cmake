@@ -5,6 +5,7 @@ function(add_room name)
   cmake_parse_arguments(ROOM "" "" "SOURCES;DEPS;LIBS;HEADER_LIBS" ${ARGN})
   add_library(nibble_${name} STATIC ${ROOM_SOURCES})
   set_target_properties(nibble_${name} PROPERTIES EXPORT_NAME room_${name})
+  set_property(GLOBAL APPEND PROPERTY NIBBLE_ROOMS ${name})
   target_include_directories(nibble_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:include>
                              PRIVATE ${PROJECT_SOURCE_DIR}/src)
   list(TRANSFORM ROOM_DEPS PREPEND nibble_)
