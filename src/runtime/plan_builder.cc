@@ -434,6 +434,8 @@ double PlanBuilder::macs_per_ns(std::int64_t rows) const {
 }
 
 void PlanBuilder::lower_node(const Node& node) {
+  if (dynamic_.lower(*this, current_)) return;
+  for (const ValueId v : node.inputs) dynamic_.need_tensor(*this, node, v);
   if (node.op_type == "QuantizeLinear" && is_integer(node.output(0))) return lower_quantize(*this, node);
   if (node.op_type == "DequantizeLinear" && is_integer(node.input(0))) return lower_dequantize(*this, node);
   if (!is_integer(node.output(0))) return lower_plain(node);
@@ -539,10 +541,11 @@ std::unique_ptr<const Plan> PlanBuilder::build() {
     pending_.clear();
   }
   for (const ValueId v : graph.outputs()) {
-    if (!is_stored(v) || graph.is_constant(v)) continue;
     Node node;
     node.name = graph.value(v).name;
     node.op_type = "output";
+    dynamic_.need_tensor(*this, node, v);
+    if (!is_stored(v) || graph.is_constant(v)) continue;
     const Ref src = read(node, v, Layout::kPlain);
     const Shape s = plan_->places[index(v)].shape;
     const bool is_signed = params(v).type.is_signed;

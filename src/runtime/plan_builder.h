@@ -13,6 +13,7 @@
 
 #include "ops/op.h"
 #include "runtime/plan.h"
+#include "runtime/steps_dynamic.h"
 
 namespace nibble {
 
@@ -36,6 +37,10 @@ class PlanBuilder {
   const Tensor* known(ValueId v) const;
   // The same for every input: an initializer of reals, or what a DequantizeLinear makes of one of integers.
   const Tensor* constant(ValueId v) const;
+  // Values that nobody asked for need not exist.
+  bool may_fuse() const { return options_.values != Values::kEvery; }
+  // The node is part of another one's steps.
+  void set_done(NodeId id) { done_[static_cast<std::size_t>(id)] = true; }
   // What lowering prepared for the current node.
   template <typename T>
   const T* prepared() const {
@@ -128,6 +133,7 @@ class PlanBuilder {
   std::vector<NodeId> last_reader_;                   // by ValueId; graph outputs: behind the last node
   std::vector<NodeId> last_use_;                      // by buffer: the last reader of anything that lies there
   std::vector<Join> joins_;                           // by ValueId
+  DynamicLowering dynamic_;
 };
 
 // One row an op that has an integer form: src/runtime/lowering_table.cc.

@@ -10,6 +10,7 @@
 #include "quantize/node_arithmetic.h"
 #include "quantize/weights.h"
 #include "runtime/plan.h"
+#include "runtime/steps_dynamic.h"
 
 namespace nibble {
 
@@ -91,6 +92,14 @@ class Lowering {
     const Node& node = model.graph.node(n);
     if (node.op_type == "DequantizeLinear" && model.params_of(node.input(0)) != nullptr) return prepare_reals(node);
     if (node.op_type == "Cast" && model.graph.is_constant(node.input(0))) return prepare_cast(node);
+    if (node.op_type == "ConvInteger" || node.op_type == "MatMulInteger") {
+      Prepared prepared = prepare_integer_product(*impl_, node);
+      if (const auto* conv = std::get_if<PreparedConv>(&prepared)) impl_->weight_bytes += conv->packed.bytes;
+      if (const auto* depthwise = std::get_if<PreparedDepthwise>(&prepared)) impl_->weight_bytes += depthwise->packed.bytes;
+      if (const auto* gemm = std::get_if<PreparedGemm>(&prepared)) impl_->weight_bytes += gemm->packed.bytes;
+      impl_->prepared[index(n)] = std::move(prepared);
+      return;
+    }
     if (model.params_of(node.output(0)) == nullptr || node.op_type == "QuantizeLinear") return;
     const Operands operands = operands_of(model.graph, node);
     if (is_wide(model, node)) {

@@ -69,8 +69,8 @@ std::int32_t* before(std::int32_t* scratch, std::int64_t elements) {
 
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
-constexpr std::int64_t kBlockBytes = 128 * 1024;  // of accumulators: a part of the second-level cache
-constexpr std::int64_t kDynamicRows = 4;          // of a depthwise convolution: what its kernels take at once
+constexpr std::int64_t kBlockBytes = 64 * 1024;  // of accumulators: a part of the second-level cache
+constexpr std::int64_t kDynamicRows = 4;         // of a depthwise convolution: what its kernels take at once
 // Whole tiles of most kernels.
 std::int64_t block_rows(std::int64_t channels) {
   return std::clamp<std::int64_t>(kBlockBytes / 4 / std::max<std::int64_t>(channels, 1) / 96 * 96, 96, 960);
@@ -83,10 +83,11 @@ std::int64_t acc_bytes(std::int64_t rows, std::int64_t channels) {
 }  // namespace
 
 void dequantize_row_reference(RealRow& row) {
-  for (std::int64_t i = 0; i < row.n; ++i) {
-    const float x = static_cast<float>(row.acc[i]) * row.multiplier[i];
-    finish(row, i, row.bias == nullptr ? x : x + row.bias[i]);
-  }
+  for (std::int64_t r = 0; r < row.rows; ++r)
+    for (std::int64_t i = 0; i < row.n; ++i) {
+      const float x = static_cast<float>(row.acc[r * row.ld_acc + i]) * row.multiplier[i];
+      finish(row, r * row.ld_dst + i, row.bias == nullptr ? x : x + row.bias[i]);
+    }
 }
 
 void add_row_reference(RealRow& row) {
@@ -139,18 +140,18 @@ void min_max(Isa isa, const float* src, std::int64_t n, float* min, float* max) 
 
 void dequantize_rows(Isa isa, const DequantizeCall& call, const std::int32_t* acc, std::int64_t ld_acc, std::int64_t rows,
                      std::int64_t channels, FloatRange* range) {
-  const RealRowFn kernel = find("dequantize_rows", isa);
   RealRow row;
   row.multiplier = call.multiplier;
   row.bias = call.bias;
   row.lo = call.lo;
   row.hi = call.hi;
   row.n = channels;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    row.acc = acc + r * ld_acc;
-    row.dst = call.dst + r * call.ld_dst;
-    kernel(row);
-  }
+  row.rows = rows;
+  row.ld_acc = ld_acc;
+  row.ld_dst = call.ld_dst;
+  row.acc = acc;
+  row.dst = call.dst;
+  find("dequantize_rows", isa)(row);
   if (range != nullptr) merge(*range, {row.min, row.max});
 }
 

@@ -1,4 +1,4 @@
-// One row of reals: the contract between dynamic.cc and the kernels in the ISA files. Internal to the room.
+// Rows of reals: the contract between dynamic.cc and the kernels in the ISA files. Internal to the room.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +14,7 @@ struct RealRow {
   float lo = 0, hi = 0;
   float* dst = nullptr;
   std::int64_t n = 0;
+  std::int64_t rows = 1, ld_acc = 0, ld_dst = 0;  // dequantize_row: several rows
   float min = 0, max = 0;  // what was written (read: min_max) is taken in
 };
 

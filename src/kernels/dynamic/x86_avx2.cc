@@ -40,13 +40,21 @@ struct Range {
 void dequantize_row_avx2(RealRow& row) {
   const __m256 lo = _mm256_set1_ps(row.lo), hi = _mm256_set1_ps(row.hi);
   Range range(row);
+  // Vectors of channels outside, rows inside: constants stay in registers, and a row of few channels costs no call.
   for (std::int64_t i = 0; i < row.n; i += 8) {
     const __m256i mask = first(row.n - i);
-    __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_maskload_epi32(row.acc + i, mask)), _mm256_maskload_ps(row.multiplier + i, mask));
-    if (row.bias != nullptr) x = _mm256_add_ps(x, _mm256_maskload_ps(row.bias + i, mask));
-    x = clip(x, lo, hi);
-    _mm256_maskstore_ps(row.dst + i, mask, x);
-    range.take(_mm256_and_ps(x, _mm256_castsi256_ps(mask)));
+    const __m256 multiplier = _mm256_maskload_ps(row.multiplier + i, mask);
+    const bool biased = row.bias != nullptr;
+    const __m256 bias = biased ? _mm256_maskload_ps(row.bias + i, mask) : multiplier;
+    const std::int32_t* acc = row.acc + i;
+    float* dst = row.dst + i;
+    for (std::int64_t r = 0; r < row.rows; ++r, acc += row.ld_acc, dst += row.ld_dst) {
+      __m256 x = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_maskload_epi32(acc, mask)), multiplier);
+      if (biased) x = _mm256_add_ps(x, bias);
+      x = clip(x, lo, hi);
+      _mm256_maskstore_ps(dst, mask, x);
+      range.take(_mm256_and_ps(x, _mm256_castsi256_ps(mask)));
+    }
   }
   range.store(row);
 }
