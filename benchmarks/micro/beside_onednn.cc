@@ -44,7 +44,7 @@ Case gemm_case(Isa isa, const GemmCase& g) {
   const std::vector<float> multipliers(static_cast<std::size_t>(g.n), 1e-4F);
   const RequantizeTable table(multipliers, g.n, kGrid);
   return {.name = fmt::format("{}x{}x{}", g.m, g.n, g.k),
-          .kernel = gemm_kernel_name(isa, g.m, g.n),
+          .kernel = gemm_kernel_name(isa, g.m, g.n, g.k),
           .macs = static_cast<double>(g.m * g.n * g.k),
           .streamed_bytes = g.m == 1 ? g.n * g.k : 0,
           .ours =

@@ -131,16 +131,19 @@ async function measure({ float, int8, bars }) {
   const engines = {};
   for (const threads of threadCounts) {
     const ort = (file) => ['node', path.join(here, 'ort_runner.mjs'), file];
-    const add = (key, label, command) => { engines[`${key}${threads}`] = new Engine(label, threads, command); };
-    if (!options.isa) add('ortFloat', 'ONNX Runtime float', ort(float));
-    if (!options.isa) add('ortInt8', 'ONNX Runtime int8', ort(int8));
-    add('nibbleFloat', 'nibble float', [runner, float]);
-    add('nibbleInt8', 'nibble int8', [runner, int8]);
-    if (!bars.dynamic) add('onednn', 'oneDNN int8, convolutions alone', [runner, int8, '--onednn']);
+    // One after the other: loading is timed too.
+    const add = async (key, label, command) => {
+      const engine = new Engine(label, threads, command);
+      await engine.facts();
+      engines[`${key}${threads}`] = engine;
+    };
+    if (!options.isa) await add('ortFloat', 'ONNX Runtime float', ort(float));
+    if (!options.isa) await add('ortInt8', 'ONNX Runtime int8', ort(int8));
+    await add('nibbleFloat', 'nibble float', [runner, float]);
+    await add('nibbleInt8', 'nibble int8', [runner, int8]);
+    if (!bars.dynamic) await add('onednn', 'oneDNN int8, convolutions alone', [runner, int8, '--onednn']);
   }
   const all = Object.values(engines);
-  // One after the other: loading is timed too.
-  for (const engine of all) await engine.facts();
   const end = performance.now() + 1000 * Number(options.seconds);
   for (let rounds = 0; rounds < 5 || performance.now() < end; rounds++) for (const engine of all) await engine.slice(Number(options.slice));
   for (const engine of all) engine.end();
