@@ -59,6 +59,24 @@ PlanBuilder::PlanBuilder(const Program::Impl& program, std::span<const TensorTyp
 
 void PlanBuilder::find_uses() {
   const Graph& graph = program_.model.graph;
+  // Backwards: what works element by element hands on what its readers want.
+  wants_channels_last_.assign(graph.values().size(), false);
+  for (auto n = static_cast<NodeId>(graph.nodes().size()); n-- > 0;) {
+    const Node& node = graph.node(n);
+    if (!is_stored(node.output(0))) continue;
+    const auto is_one_of = [&](std::initializer_list<std::string_view> ops) {
+      return std::any_of(ops.begin(), ops.end(), [&](std::string_view op) { return node.op_type == op; });
+    };
+    const OpDef* op = find_op(node.domain, node.op_type);
+    const bool each_element = is_one_of({"Requantize", "Add", "Sub", "Mul", "Concat", "Identity", "Dropout"}) ||
+                              (op != nullptr && op->rule == QuantRule::kUnaryTable);
+    if (!is_one_of({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}) &&
+        !(each_element && wants_channels_last_[index(node.output(0))]))
+      continue;
+    for (const ValueId v : node.inputs) {
+      if (v != kNoValue) wants_channels_last_[index(v)] = true;
+    }
+  }
   last_reader_.assign(graph.values().size(), kNoNode);
   joins_.assign(graph.values().size(), {});
   readers_.assign(graph.values().size(), 0);
@@ -512,20 +530,25 @@ std::unique_ptr<const Plan> PlanBuilder::build() {
   for (std::size_t i = 0; i < graph.inputs().size(); ++i) {
     const ValueId v = graph.inputs()[i];
     if (!is_stored(v)) continue;
-    // An integer input: copied into the arena, plain.
+    // An integer input: copied into the arena, in the layout that its readers want.
     Node node;
     node.name = graph.value(v).name;
     node.op_type = "input";
-    const Ref dst = write(node, v, Layout::kPlain);
-    const std::int64_t bytes = element_count(plan_->places[index(v)].shape);
+    const Shape value_shape = shape(node, v);
+    const bool moved = wants_channels_last(v) && !layouts_agree(value_shape);
+    const Ref dst = write(node, v, moved ? Layout::kChannelsLast : Layout::kPlain);
+    const Extents e = extents_of(value_shape);
+    const std::int64_t bytes = element_count(value_shape);
     const bool flip = params(v).type.is_signed;
     const kernels::Isa isa = program_.isa;
     add_step(node, "copy", 0, [=](const RunContext& run) {
       const auto* src = reinterpret_cast<const std::uint8_t*>((*run.tensors)[index(v)].bytes());
-      if (flip)
-        kernels::flip_sign(isa, src, run.ptr(dst), bytes);
+      std::uint8_t* out = run.ptr(dst);
+      if (moved)
+        kernels::nchw_to_nhwc(isa, src, e.batch, e.channels, e.pixels, out, e.channels);
       else
-        std::copy_n(src, bytes, run.ptr(dst));
+        std::copy_n(src, bytes, out);
+      if (flip) kernels::flip_sign(isa, out, out, bytes);
     });
   }
   for (current_ = 0; current_ < static_cast<NodeId>(graph.nodes().size()); ++current_) {

@@ -47,10 +47,11 @@ class PlanBuilder {
     return std::get_if<T>(&program_.prepared[static_cast<std::size_t>(current_)]);
   }
 
-  // --- operands of the step that is being written
-  // ------------------------------------------------------------------------------------------- The layout that a stored value has now
-  // (constants: plain).
+  // --- operands of the step that is being written ---------------------------------------------------------------------------------
+  // The layout that a stored value has now (constants: plain).
   Layout layout_of(ValueId v) const;
+  // Who reads a value decides how one that comes from outside is laid out.
+  bool wants_channels_last(ValueId v) const { return wants_channels_last_[static_cast<std::size_t>(v)]; }
   // The stored value in a layout, dense; a conversion step is put in front where needed. Values whose two layouts are the same bytes are
   // not moved.
   Ref read(const Node& node, ValueId v, Layout layout);
@@ -129,6 +130,7 @@ class PlanBuilder {
   std::vector<ValueId> pending_values_;
   std::map<std::pair<ValueId, Layout>, Ref> copies_;  // dense copies of values that lie otherwise
   std::vector<int> readers_;                          // by ValueId: uses as an input; graph outputs count, too
+  std::vector<bool> wants_channels_last_;             // by ValueId
   std::vector<bool> done_;                            // by NodeId: part of a step before
   std::vector<NodeId> last_reader_;                   // by ValueId; graph outputs: behind the last node
   std::vector<NodeId> last_use_;                      // by buffer: the last reader of anything that lies there

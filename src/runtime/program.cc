@@ -367,10 +367,11 @@ const std::vector<TensorType>& Program::input_types() const { return impl_->inpu
 
 std::string Program::dump() const {
   std::vector<TensorType> types = impl_->input_types;
-  for (TensorType& type : types) {
-    for (Dim& dim : type.dims) {
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    for (Dim& dim : types[i].dims) {
       if (!dim.known()) dim = {.size = 1, .symbol = {}};
     }
+    if (impl_->model.params_of(impl_->model.graph.inputs()[i]) != nullptr) types[i].dtype = DataType::kFloat32;  // as in the shape graph
   }
   return dump_plan(*make_plan(*impl_, types, {}));
 }

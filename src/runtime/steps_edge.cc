@@ -10,19 +10,6 @@ namespace {
 
 std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
 
-// Who reads the integers decides how they are laid out.
-bool wanted_channels_last(const PlanBuilder& plan, ValueId v) {
-  for (const Node& node : plan.model().graph.nodes()) {
-    for (const ValueId input : node.inputs) {
-      if (input != v) continue;
-      for (const std::string_view op : {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}) {
-        if (node.op_type == op) return true;
-      }
-    }
-  }
-  return false;
-}
-
 // Integers of more bits than the kernels take: the scalar law, tensor to tensor.
 void quantize_wide(PlanBuilder& plan, const Node& node) {
   const ValueId x = node.input(0);
@@ -60,7 +47,7 @@ void lower_quantize(PlanBuilder& plan, const Node& node) {
   const ValueId q = node.output(0);
   const Shape shape = plan.shape(node, q);
   const Extents e = extents_of(shape);
-  const bool last = shape.size() > 2 && wanted_channels_last(plan, q);
+  const bool last = shape.size() > 2 && plan.wants_channels_last(q);
   const bool moved = last && !layouts_agree(shape);
   const Rows dst = moved ? plan.write_rows(node, q, Layout::kChannelsLast)
                          : Rows{.ref = plan.write(node, q, last ? Layout::kChannelsLast : Layout::kPlain), .ld = e.channels};
