@@ -6,7 +6,18 @@
 
 namespace nibble::kernels {
 
-bool amx_pays(std::int64_t rows, std::int64_t /*n*/, std::int64_t k) { return rows >= 4 && k >= 16; }
+// Nanoseconds on the first processors with tiles, where only their ratio matters. A set-up of tiles costs as much as 40,000 products on
+// vectors; a tile's product takes its time whatever part of it is in use. tests/ try both ways at all sizes; benchmarks/micro shows the
+// figures.
+bool amx_pays(std::int64_t rows, std::int64_t n, std::int64_t k) {
+  if (rows <= 0 || n <= 0 || k <= 0) return false;
+  const auto up = [](std::int64_t value, std::int64_t to) { return static_cast<double>((value + to - 1) / to); };
+  const double panels = up(n, kPanel);
+  const double endings = static_cast<double>(rows) * panels / 4;  // of 64 sums
+  const double vectors = 25 + static_cast<double>(rows) * panels * up(k, 4) * 64 / 420 + 2.5 * endings;
+  const double tiles = 100 + up(rows, 16) * panels * (6 * up(k, kAmxStep) + 5) + 2.5 * endings;
+  return tiles < vectors;
+}
 
 void qgemm_amx([[maybe_unused]] const PackedGemm& weights, [[maybe_unused]] const GemmCall& call, [[maybe_unused]] std::int64_t row_begin,
                [[maybe_unused]] std::int64_t row_end, [[maybe_unused]] std::int64_t panel_begin, [[maybe_unused]] std::int64_t panel_end) {
