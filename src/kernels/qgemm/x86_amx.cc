@@ -2,8 +2,9 @@
 // in use. Four tiles of sums, two by two, halve the loads: a tile of 16 aligned rows takes 8 cycles to load, but 48 where the rows cross
 // cache lines, so such rows are copied to aligned memory first if enough panels will read them.
 //
-// The vector units are idle meanwhile. So the sums of a block are stored, and requantized only after the instructions of the next block
-// have been issued: the processor runs both at once.
+// The vector units are idle meanwhile. So the sums of a block are stored, and portions of their requantization lie between the steps of the
+// next block: the processor runs both at once, but only what is near each other (tiles that wait fill its window). Stores of tiles and the
+// requantization share ports, so that products of little depth are bound by their endings.
 #include "kernels/qgemm/amx.h"
 #include "kernels/requantize/x86_avx512.h"
 
