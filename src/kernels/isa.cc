@@ -17,7 +17,7 @@
 namespace nibble::kernels {
 namespace {
 
-constexpr std::array kAll = {Isa::kReference, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmx};
+constexpr std::array kAll = {Isa::kReference, Isa::kPortable, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512Vnni, Isa::kAmx};
 
 struct Features {
   bool avx2 = false;
@@ -81,12 +81,14 @@ struct ListRow {
 };
 
 constexpr Isa reference = Isa::kReference;
+constexpr Isa portable = Isa::kPortable;
 constexpr Isa avx2 = Isa::kAvx2;
 constexpr Isa avxvnni = Isa::kAvxVnni;
 constexpr Isa avx512vnni = Isa::kAvx512Vnni;
 constexpr Isa amx = Isa::kAmx;
 #define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) ListRow{#family, #types, mr, nr, kr, isa},
 #define NIBBLE_REFERENCE NIBBLE_KERNEL
+#define NIBBLE_PORTABLE NIBBLE_KERNEL
 #define NIBBLE_BLOCKS NIBBLE_KERNEL
 constexpr ListRow kList[] = {
 #include "kernels/dynamic/kernels.inc"
@@ -100,6 +102,7 @@ constexpr ListRow kList[] = {
 };
 #undef NIBBLE_KERNEL
 #undef NIBBLE_REFERENCE
+#undef NIBBLE_PORTABLE
 #undef NIBBLE_BLOCKS
 
 }  // namespace
@@ -107,6 +110,7 @@ constexpr ListRow kList[] = {
 std::string_view to_string(Isa isa) {
   switch (isa) {
     case Isa::kReference: return "reference";
+    case Isa::kPortable: return "portable";
     case Isa::kAvx2: return "avx2";
     case Isa::kAvxVnni: return "avxvnni";
     case Isa::kAvx512Vnni: return "avx512vnni";
@@ -117,7 +121,8 @@ std::string_view to_string(Isa isa) {
 
 bool isa_available(Isa isa) {
   switch (isa) {
-    case Isa::kReference: return true;
+    case Isa::kReference:
+    case Isa::kPortable: return true;
     case Isa::kAvx2: return features().avx2;
     case Isa::kAvxVnni: return features().avxvnni;
     case Isa::kAvx512Vnni: return features().avx512vnni;

@@ -12,10 +12,11 @@ namespace nibble::kernels {
 //   kAvx512Vnni asks for F, BW, DQ, VL and VNNI; kernels that use VBMI as well fall back by themselves where it is missing.
 //   kAmx adds tile registers (AMX-TILE, AMX-INT8), for which the operating system is asked once. They serve matrix products alone: all
 //   other kernels are those of vector_isa().
-enum class Isa { kReference, kAvx2, kAvxVnni, kAvx512Vnni, kAmx };
-inline constexpr std::size_t kIsaCount = 5;
+//   kPortable is C++ alone, in the form that compilers turn into vectors; families without such a kernel run their plain loops.
+enum class Isa { kReference, kPortable, kAvx2, kAvxVnni, kAvx512Vnni, kAmx };
+inline constexpr std::size_t kIsaCount = 6;
 
-std::string_view to_string(Isa isa);  // "reference", "avx2", "avxvnni", "avx512vnni", "amx"
+std::string_view to_string(Isa isa);  // "reference", "portable", "avx2", "avxvnni", "avx512vnni", "amx"
 // The one whose vector instructions `isa` uses: itself, or what kAmx builds on.
 constexpr Isa vector_isa(Isa isa) { return isa == Isa::kAmx ? Isa::kAvx512Vnni : isa; }
 // Built for this target, and the processor and the operating system have it.

@@ -440,9 +440,10 @@ double PlanBuilder::macs_per_ns(std::int64_t rows) const {
   // A product of few rows waits for its weights.
   constexpr std::int64_t kFewRows = 4;
   constexpr double kBytesPerNs = 20;
-  if (rows < kFewRows && isa() != kernels::Isa::kReference) return kBytesPerNs * static_cast<double>(rows);
+  if (rows < kFewRows && isa() >= kernels::Isa::kAvx2) return kBytesPerNs * static_cast<double>(rows);
   switch (isa()) {
     case kernels::Isa::kReference: return 1;
+    case kernels::Isa::kPortable: return 4;
     case kernels::Isa::kAvx2: return 60;
     case kernels::Isa::kAvxVnni: return 150;
     case kernels::Isa::kAvx512Vnni: return 250;

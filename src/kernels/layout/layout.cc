@@ -33,7 +33,7 @@ void transpose_u8([[maybe_unused]] Isa isa, const std::uint8_t* src, std::int64_
       const std::int64_t height = std::min(kBlock, rows - r);
       const std::int64_t width = std::min(kBlock, columns - c);
 #if defined(NIBBLE_KERNELS_X86)
-      if (isa != Isa::kReference && height == kBlock && width == kBlock) {
+      if (isa >= Isa::kAvx2 && height == kBlock && width == kBlock) {
         transpose_16x16_avx2(src + r * ld_src + c, ld_src, dst + c * ld_dst + r, ld_dst);
         continue;
       }

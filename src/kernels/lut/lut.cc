@@ -12,7 +12,7 @@ void lut_reference(const std::uint8_t* table, const std::uint8_t* src, std::uint
 void lut([[maybe_unused]] Isa isa, const std::uint8_t* table, const std::uint8_t* src, std::uint8_t* dst, std::int64_t n) {
 #if defined(NIBBLE_KERNELS_X86)
   if (isa >= Isa::kAvx512Vnni && has_vbmi()) return lut_avx512vbmi(table, src, dst, n);
-  if (isa != Isa::kReference) return lut_avx2(table, src, dst, n);
+  if (isa >= Isa::kAvx2) return lut_avx2(table, src, dst, n);
 #endif
   lut_reference(table, src, dst, n);
 }

@@ -37,7 +37,8 @@ double best_rate(int runs, Run run) {
 std::int64_t run_peak_loop(Isa isa, std::int64_t rounds) {
 #if defined(NIBBLE_KERNELS_X86)
   switch (isa) {
-    case Isa::kReference: break;
+    case Isa::kReference:
+    case Isa::kPortable: break;
     case Isa::kAvx2: return peak_avx2(rounds);
     case Isa::kAvxVnni: return peak_avxvnni(rounds);
     case Isa::kAvx512Vnni: return peak_avx512vnni(rounds);

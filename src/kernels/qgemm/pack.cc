@@ -15,11 +15,23 @@ namespace {
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
 
 // Tiles are loaded whole.
+// Bytes of a packed weight.
+std::int64_t wei_element(Isa isa) { return isa == Isa::kAvx2 || isa == Isa::kPortable ? 2 : 1; }
+
+// Weights of a column that lie together.
+std::int64_t neighbours(Isa isa) {
+  if (isa == Isa::kPortable) return 1;
+  return isa == Isa::kAvx2 ? 2 : 4;
+}
+
+// Where column j of a panel lies: see portable.cc.
+std::int64_t place(std::int64_t j, Isa isa) { return isa == Isa::kPortable ? j / 8 * 8 + j % 4 * 2 + j % 8 / 4 : j; }
+
 std::int64_t padded_k(std::int64_t k, Isa isa) { return round_up(k, isa == Isa::kAmx ? kAmxStep : 4); }
 
 std::int64_t wei_bytes(std::int64_t n, std::int64_t k, Isa isa) {
   if (isa == Isa::kReference) return round_up(n * k, 64);
-  return round_up(n, kPanel) * padded_k(k, isa) * (isa == Isa::kAvx2 ? 2 : 1);
+  return round_up(n, kPanel) * padded_k(k, isa) * wei_element(isa);
 }
 
 }  // namespace
@@ -67,22 +79,22 @@ PackedGemm pack_gemm_into(const GemmWeights& w, Isa isa, std::span<std::byte> me
         sums[column] += value;
       }
   } else {
-    const bool wide = isa == Isa::kAvx2;
-    packed.panel_bytes = padded_k(k, isa) * kPanel * (wide ? 2 : 1);
+    const bool wide = wei_element(isa) == 2;
+    const std::int64_t together = neighbours(isa);
+    packed.panel_bytes = padded_k(k, isa) * kPanel * wei_element(isa);
     for (std::int64_t panel = 0; panel * kPanel < n; ++panel) {
       const std::int64_t columns = std::min(kPanel, n - panel * kPanel);
       std::byte* const base = wei + panel * packed.panel_bytes;
       for (std::int64_t row = 0; row < k; ++row) {
-        // int8: [K/4][16][4]. int16: [K/2][16][2].
-        const std::int64_t together = wide ? 2 : 4;
+        // int8: [K/4][16][4]. int16: [K/2][16][2], or [K][16].
         const std::int64_t group = row / together * kPanel * together;
         for (std::int64_t j = 0; j < columns; ++j) {
           const std::int8_t value = at(row, panel * kPanel + j);
           sums[panel * kPanel + j] += value;
           if (wide)
-            reinterpret_cast<std::int16_t*>(base)[group + j * 2 + row % 2] = value;
+            reinterpret_cast<std::int16_t*>(base)[group + place(j, isa) * together + row % together] = value;
           else
-            reinterpret_cast<std::int8_t*>(base)[group + j * 4 + row % 4] = value;
+            reinterpret_cast<std::int8_t*>(base)[group + j * together + row % together] = value;
         }
       }
     }

@@ -91,7 +91,11 @@ std::string gemm_kernel_name(Isa best, std::int64_t rows, std::int64_t n, std::i
   const Isa isa = vector_isa(best);
   const QgemmKernels& kernels = qgemm_kernels(isa);
   const std::int64_t width = even_share(std::max<std::int64_t>((n + kPanel - 1) / kPanel, 1), kernels.max_panels);
-  return kernel_name("qgemm", "u8s8s32", kernels.find(rows, width).rows, static_cast<int>(width * kPanel), isa == Isa::kAvx2 ? 2 : 4, isa);
+  return kernel_name("qgemm", "u8s8s32", kernels.find(rows, width).rows, static_cast<int>(width * kPanel),
+                     isa == Isa::kPortable ? 1
+                     : isa == Isa::kAvx2   ? 2
+                                           : 4,
+                     isa);
 }
 
 }  // namespace nibble::kernels

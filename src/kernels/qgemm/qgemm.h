@@ -5,9 +5,9 @@
 //   dst[m, n] = add(requantize(acc[m, n], channel n), residual[m, n])       uint8, a fused addition
 //
 // src: uint8, M x K, rows `ld_src` elements apart. wei: int8, any strides, packed once by pack_gemm() into panels of 16 columns:
-// [N/16][K/4][16][4] int8 for the VNNI kernels, [N/16][K/2][16][2] int16 for AVX2 (vpmaddubsw would saturate, so AVX2 widens: exact),
-// [K][N] for the reference. K and N are padded with zeros, for AMX K to a multiple of 64. The zero point of src is folded into the packed
-// bias; a zero point of wei costs the sum of each row of src, which the kernel makes itself.
+// [N/16][K/4][16][4] int8 for the VNNI kernels, [N/16][K/2][16][2] int16 for AVX2, [N/16][K][16] int16 for the portable kernel (vpmaddubsw
+// would saturate, so AVX2 widens: exact), [K][N] for the reference. K and N are padded with zeros, for AMX K to a multiple of 64. The zero
+// point of src is folded into the packed bias; a zero point of wei costs the sum of each row of src, which the kernel makes itself.
 //
 // No alignment is asked for. dst must not overlap src. Nothing outside src[m, 0..K) of the given rows, the packed memory and dst is read or
 // written.

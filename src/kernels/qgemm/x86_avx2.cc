@@ -141,6 +141,7 @@ void strip_of_panels(const QgemmStrip& t) {
 }  // namespace
 
 #define NIBBLE_REFERENCE(family, types, mr, nr, kr, isa, fn)
+#define NIBBLE_PORTABLE(family, types, mr, nr, kr, isa, fn)
 #define NIBBLE_BLOCKS(family, types, mr, nr, kr, isa, fn)
 #define NIBBLE_KERNEL(family, types, mr, nr, kr, isa, fn) NIBBLE_KERNEL_##isa(fn)
 #define NIBBLE_KERNEL_avxvnni(fn)

@@ -25,7 +25,7 @@ void dequantize_reference(float scale, std::int32_t zero_point, const Q* src, fl
 void quantize_linear([[maybe_unused]] Isa isa, const Grid8& grid, const float* src, std::uint8_t* dst, std::int64_t n) {
 #if defined(NIBBLE_KERNELS_X86)
   if (isa >= Isa::kAvx512Vnni) return quantize_avx512(grid, src, dst, n);
-  if (isa != Isa::kReference) return quantize_avx2(grid, src, dst, n);
+  if (isa >= Isa::kAvx2) return quantize_avx2(grid, src, dst, n);
 #endif
   for (std::int64_t i = 0; i < n; ++i)
     dst[i] = static_cast<std::uint8_t>(quantize(src[i], grid.scale, grid.zero_point, grid.qmin, grid.qmax));
@@ -53,7 +53,7 @@ void dequantize_linear([[maybe_unused]] Isa isa, float scale, std::int32_t zero_
                        std::int64_t n) {
 #if defined(NIBBLE_KERNELS_X86)
   if (isa >= Isa::kAvx512Vnni) return dequantize_u8_avx512(scale, zero_point, src, dst, n);
-  if (isa != Isa::kReference) return dequantize_u8_avx2(scale, zero_point, src, dst, n);
+  if (isa >= Isa::kAvx2) return dequantize_u8_avx2(scale, zero_point, src, dst, n);
 #endif
   dequantize_reference(scale, zero_point, src, dst, n);
 }

@@ -25,7 +25,7 @@ TEST(Peak, ReadsEveryByteOnce) {
 }
 
 TEST(Peak, EveryVectorIsaHasALoop) {
-  for (const Isa isa : available_isas()) EXPECT_EQ(run_peak_loop(isa, 10) > 0, isa != Isa::kReference) << to_string(isa);
+  for (const Isa isa : available_isas()) EXPECT_EQ(run_peak_loop(isa, 10) > 0, isa >= Isa::kAvx2) << to_string(isa);
 }
 
 }  // namespace
