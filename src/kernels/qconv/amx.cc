@@ -9,6 +9,8 @@
 #include "kernels/qgemm/driver.h"
 
 namespace nibble::kernels {
+
+#if defined(NIBBLE_KERNELS_X86)
 namespace {
 
 std::int64_t round_up(std::int64_t value, std::int64_t to) { return (value + to - 1) / to * to; }
@@ -32,11 +34,6 @@ std::int64_t zeros_bytes(const PackedConv& conv) { return round_up(conv.shape.ke
 std::int64_t bias_bytes(const PackedConv& conv) {
   return round_up((conv.groups.front().n + kChannelSlack) * static_cast<std::int64_t>(sizeof(std::int32_t)), 64);
 }
-
-}  // namespace
-
-#if defined(NIBBLE_KERNELS_X86)
-namespace {
 
 class Gather {
  public:
