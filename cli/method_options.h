@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,5 +28,10 @@ struct MethodsRun {
 // `graph` is canonical, `ranges` were made by the observer `calibrate_method` on `dataset`.
 MethodsRun run_methods(const MethodListOptions& options, Graph graph, RangeTable ranges, const QuantScheme& scheme,
                        const std::shared_ptr<const Dataset>& dataset, const CalibrationSettings& settings, Progress& progress);
+
+// Without data: BatchNormalization tells the ranges; where a network has none left, synthetic inputs do, which is said aloud.
+// `imported` is the network as its file has it.
+MethodsRun run_methods_without_data(const MethodListOptions& options, const Graph& imported, Graph graph, const QuantScheme& scheme,
+                                    const std::optional<PreprocessRecipe>& recipe, const CalibrationSettings& settings, Progress& progress);
 
 }  // namespace nibble::cli

@@ -88,6 +88,7 @@ void run_quantize(const Options& options, const std::string& command_line) {
   check_method(options.method);
   check_methods(options.methods);
   const bool calibrated = needs_ranges(scheme) || options.methods.methods != "none";  // methods look at activations
+  const bool without_data = calibrated && options.ranges.empty() && options.data.data == "none";
   if (calibrated && options.data.data.empty() && options.ranges.empty())
     throw UsageError("--data is required: the images or arrays to calibrate on (or --ranges FILE)");
   check_output("-o", options.output, {options.model});
@@ -128,6 +129,9 @@ void run_quantize(const Options& options, const std::string& command_line) {
     report.data = "no data: activations have no fixed scales";
     progress.note(fmt::format("quantizing {} without data: activations have no fixed scales", base_name(options.model)));
     if (!options.data.data.empty()) progress.warn("--data is not used: in this format activations have no fixed scales");
+  } else if (without_data) {
+    report.data = "no data";
+    progress.note(fmt::format("quantizing {} without data", base_name(options.model)));
   } else {
     dataset = open_data(options.data, model.graph, options.model, progress);
     report.data = dataset->description();
@@ -142,8 +146,10 @@ void run_quantize(const Options& options, const std::string& command_line) {
   report.samples = ranges.samples;
 
   // Methods rewrite weights, biases and grids; without any, graph and ranges stay what they are.
-  MethodsRun methods = run_methods(options.methods, std::move(graph), std::move(ranges), scheme, dataset,
-                                   {.seed = options.data.seed, .threads = options.threads}, progress);
+  const CalibrationSettings settings{.seed = options.data.seed, .threads = options.threads};
+  MethodsRun methods = without_data ? run_methods_without_data(options.methods, model.graph, std::move(graph), scheme, recipe, settings, progress)
+                                    : run_methods(options.methods, std::move(graph), std::move(ranges), scheme, dataset, settings, progress);
+  if (without_data) report.method = methods.state.ranges.method;
 
   // Beyond this point every scale is known and no data is needed: the network is integers and the edges to the float world.
   const QuantizedGraph quantized = quantize(methods.state.graph, methods.state.ranges, methods.state.scheme);

@@ -19,6 +19,14 @@
 
 namespace nibble {
 
+// What a layer's outputs are like before its activation, one element an output channel: learned by BatchNormalization as beta and |gamma|.
+struct ChannelNormal {
+  std::vector<double> mean, deviation;
+};
+// The BatchNormalizations of a network as its file has it, under the names of the nodes of its canonical form that they were folded into.
+// They are what the network itself remembers of its data; methods that rewrite channels keep them right.
+std::map<std::string, ChannelNormal> batch_norm_normals(const Graph& imported, const Graph& canonical);
+
 // What methods work on: quantize(graph, ranges, scheme) is the quantized network at any moment.
 struct MethodState {
   // The float network that the quantized one shall equal, canonical. Methods that keep its function (equalization) rewrite both graphs.
@@ -27,7 +35,9 @@ struct MethodState {
   Graph graph;
   RangeTable ranges;  // of the activations of `graph`; a weight that a method has put on a grid is pinned under the name of its value
   QuantScheme scheme;
-  std::vector<std::string> notes;  // what was done, and what was declined and why, one line each
+  std::map<std::string, ChannelNormal> normals;  // by node name; may be empty
+  bool ranges_from_normals = false;              // no data: where `normals` tell a range it overrides the observed one
+  std::vector<std::string> notes;                // what was done, and what was declined and why, one line each
 };
 MethodState method_state(Graph canonical, RangeTable ranges, QuantScheme scheme);
 
@@ -122,6 +132,13 @@ struct MethodsChoice {
 // Builds the list step by step and keeps a step only if it helps the deciding samples: the mean of the paired differences of the losses
 // must exceed their standard error. Equalization is judged together with its correction. `original` is the network before any rewriting.
 MethodsChoice choose_methods(const MethodState& start, const MethodInputs& inputs);
+
+// Without data: ranges of every value that follows from `state.normals` (six deviations on either side, cut by the activation), laid over
+// those of `state.ranges`, which synthetic inputs gave. Nagel et al. 2019, section 5.1. Returns how many were replaced.
+std::int64_t overlay_ranges_of_normals(MethodState& state);
+// Seeded samples for networks that remember nothing: normal values around the middle of each channel of `bounds` (of the network's first
+// input; empty: -2.5 .. 2.5), cut at its ends.
+std::unique_ptr<Dataset> synthetic_dataset(const Graph& graph, const std::vector<Range>& bounds, std::int64_t samples, std::uint64_t seed);
 
 // Lines for a person: one a rung.
 std::string to_text(std::span<const LadderRung> ladder);

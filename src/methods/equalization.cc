@@ -24,6 +24,7 @@
 
 #include "methods/layers.h"
 #include "methods/method_list.h"
+#include "methods/normals.h"
 #include "ops/op.h"
 
 namespace nibble {
@@ -101,6 +102,20 @@ class Equalizer {
     return edits;
   }
 
+  // What BatchNormalization remembers of the producers' outputs, scaled as they are.
+  void scale_normals(std::map<std::string, ChannelNormal>& normals) const {
+    for (const Bundle& bundle : bundles_) {
+      for (const std::size_t l : bundle.producers) {
+        const auto it = normals.find(names_[l]);
+        if (it == normals.end()) continue;
+        for (std::size_t c = 0; c < bundle.scale.size(); ++c) {
+          it->second.mean[c] /= bundle.scale[c];
+          it->second.deviation[c] /= bundle.scale[c];
+        }
+      }
+    }
+  }
+
   // Nodes whose clip must go for the bundles to be scaled.
   std::vector<NodeId> clips() const {
     std::vector<NodeId> nodes;
@@ -155,6 +170,7 @@ class Equalizer {
       if (!homogeneous(node) && activation.lo != 0) frozen_[index(layer->output)] = true;
       if (node.op_type == "Gemm" && layer->group_in == 0) freeze(node);
       layers_.push_back(*layer);
+      names_.push_back(node.name);
       return;
     }
     const std::string& op = node.op_type;
@@ -272,6 +288,7 @@ class Equalizer {
   std::vector<bool> frozen_;
   std::vector<TensorType> types_;
   std::vector<LayerView> layers_;
+  std::vector<std::string> names_;  // of their nodes
   std::vector<Bundle> bundles_;
   std::map<std::size_t, std::size_t> out_scale_of_, in_scale_of_;  // layer -> bundle
 };
@@ -317,7 +334,8 @@ void equalize_layers(MethodState& state, const MethodInputs& inputs, const Metho
   state.notes.push_back(fmt::format("equalization: {} layers in {} bundles, {} rounds", edits.size(), equalizer.bundle_count(), needed));
   state.graph = graph;
   state.reference = std::move(graph);
-  if (inputs.observe) state.ranges = inputs.observe(state.graph);
+  equalizer.scale_normals(state.normals);
+  observe_again(state, inputs);
 }
 
 }  // namespace nibble

@@ -15,12 +15,18 @@ namespace {
 constexpr MethodInfo kMethods[] = {
     {"equalization", "scales channels of neighbouring layers so that their weights share the range", "Nagel et al. 2019 (DFQ), section 4.1",
      "rounds=50", MethodPhase::kEqualize, false, equalize_layers},
+    {"absorption", "takes high biases off channels behind a ReLU and gives them to the next layer", "Nagel et al. 2019, section 4.1.3",
+     "deviations=3", MethodPhase::kAbsorb, false, absorb_biases},
     {"weight_clipping", "scales that minimise the weights' error, weighted with the second moments of the inputs",
      "Nagel et al. 2020, Eq. 12, diagonal; Banner et al. 2018", "", MethodPhase::kGrid, true, clip_weights},
     {"adaround", "learns for each weight whether to round up or down", "Nagel et al. 2020 (AdaRound), Eqs. 21-25",
      "iterations=1000,batch=128,rate=0.1,lambda=5,places=4096,damping=0.01", MethodPhase::kRound, true, round_adaptively},
     {"gptq", "rounds column after column, the others make up for the error", "Frantar et al. 2023 (GPTQ), Algorithm 1",
      "damping=0.01,places=4096", MethodPhase::kRound, true, round_with_gptq},
+    {"weight_correction", "puts mean and deviation of each channel's rounded weights right", "Banner et al. 2019, Eqs. 7-8", "",
+     MethodPhase::kWeights, false, correct_weights},
+    {"analytic_bias_correction", "bias_correction without data: means from BatchNormalization", "Nagel et al. 2019, section 4.2.1", "",
+     MethodPhase::kBias, false, correct_biases_analytically},
     {"bias_correction", "takes the mean error that quantization makes at each layer's outputs off its biases",
      "Nagel et al. 2019, section 4.2", "", MethodPhase::kBias, true, correct_biases},
 };
