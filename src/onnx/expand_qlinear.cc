@@ -124,7 +124,9 @@ class Expander {
   }
 
   void expand(NodeId id, const Node& node, const QLinearForm& form) {
-    if (node.get_int("channels_last", 0) != 0) return;
+    const bool channels_last = node.get_int("channels_last", 0) != 0;
+    const std::size_t rank = channels_last ? image_rank(node) : 0;
+    if (channels_last && rank < 3) return;
     const bool is_concat = form.data_inputs == 0;
     std::vector<std::array<ValueId, 3>> data;
     ScaleAndZero out;
@@ -163,12 +165,52 @@ class Expander {
       const Tensor* constant = graph_.is_constant(x) ? &*graph_.value(x).constant : nullptr;
       plain.inputs.push_back(dequantize(x, scale, zero_point, channel_axis(node, constant, form.float_op)));
     }
+    if (channels_last) plain.inputs[0] = transpose(plain.inputs[0], graph_.value(data[0][0]).name, to_channels_first(rank));
     if (bias != kNoValue) plain.inputs.push_back(dequantize(bias, bias_scale(node, data[0][1], data[1][1]), kNoValue, 0));
     const ValueId result = node.output(0);
     const ValueId zero_point = output_zero_point(out.zero_point, data[0][0]);
     editor_.remove_node(id);
     plain.outputs = {out.scale == kNoValue ? result : quantize_into(result, out.scale, zero_point)};
+    if (channels_last) plain.outputs[0] = transpose_into(plain.outputs[0], to_channels_last(rank));
     editor_.add_node(std::move(plain));
+  }
+
+  // How many axes the images of a pool have; 0 where nothing says so.
+  std::size_t image_rank(const Node& node) const {
+    if (const auto kernel = node.get_ints("kernel_shape")) return kernel->size() + 2;
+    const ValueId x = node.input(0);
+    return x != kNoValue && graph_.value(x).type.has_rank ? graph_.value(x).type.dims.size() : 0;
+  }
+  static std::vector<std::int64_t> to_channels_first(std::size_t rank) {
+    std::vector<std::int64_t> perm = {0, static_cast<std::int64_t>(rank) - 1};
+    for (std::size_t i = 1; i + 1 < rank; ++i) perm.push_back(static_cast<std::int64_t>(i));
+    return perm;
+  }
+  static std::vector<std::int64_t> to_channels_last(std::size_t rank) {
+    std::vector<std::int64_t> perm = {0};
+    for (std::size_t i = 2; i < rank; ++i) perm.push_back(static_cast<std::int64_t>(i));
+    perm.push_back(1);
+    return perm;
+  }
+  ValueId transpose(ValueId x, const std::string& name, std::vector<std::int64_t> perm) {
+    const ValueId y = editor_.add_value(name + "_channels_first");
+    add_transpose(x, y, std::move(perm));
+    return y;
+  }
+  // What the transposition that makes `y` reads.
+  ValueId transpose_into(ValueId y, std::vector<std::int64_t> perm) {
+    const ValueId x = editor_.add_value(graph_.value(y).name + "_channels_first");
+    add_transpose(x, y, std::move(perm));
+    return x;
+  }
+  void add_transpose(ValueId x, ValueId y, std::vector<std::int64_t> perm) {
+    Node node;
+    node.op_type = "Transpose";
+    node.name = graph_.value(y).name + "_transpose";
+    node.inputs = {x};
+    node.outputs = {y};
+    node.attributes.emplace("perm", std::move(perm));
+    editor_.add_node(std::move(node));
   }
 
   void wrap_movement(NodeId id, const Node& node) {
