@@ -1,0 +1,21 @@
+# The integer kernels and what they rest on, with their tests: nothing of the target but its C++ library is needed. fmt is taken as headers,
+# GoogleTest is built from source (Debian: libfmt-dev, libgtest-dev, libgmock-dev).
+find_path(NIBBLE_FMT_HEADERS fmt/format.h PATHS /usr/include NO_CMAKE_FIND_ROOT_PATH REQUIRED)
+# Of that folder fmt alone: the rest belongs to another machine.
+file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/headers)
+file(CREATE_LINK ${NIBBLE_FMT_HEADERS}/fmt ${PROJECT_BINARY_DIR}/headers/fmt SYMBOLIC)
+add_library(fmt::fmt INTERFACE IMPORTED)
+target_include_directories(fmt::fmt INTERFACE ${PROJECT_BINARY_DIR}/headers)
+target_compile_definitions(fmt::fmt INTERFACE FMT_HEADER_ONLY)
+find_package(Threads REQUIRED)
+add_subdirectory(src/base)
+add_subdirectory(src/numeric)
+add_subdirectory(src/kernels)
+if(NIBBLE_BUILD_TESTS)
+  enable_testing()
+  include(GoogleTest)
+  set(INSTALL_GTEST OFF)
+  add_subdirectory(/usr/src/googletest ${PROJECT_BINARY_DIR}/googletest EXCLUDE_FROM_ALL)
+  add_subdirectory(tests/unit/numeric)
+  add_subdirectory(tests/unit/kernels)
+endif()
