@@ -78,6 +78,25 @@ QuantScheme scheme_for_target(const std::string& target);
 // Applies a recipe file (JSON) on top of a scheme; unknown keys are errors.
 QuantScheme apply_scheme_recipe(QuantScheme scheme, const std::string& json_text, const std::string& origin);
 std::string to_json(const QuantScheme& scheme);
+// What a target takes of a quantized network (docs/formats.md). Type names are those of the file: "int8", "uint4" ...
+struct TargetLimits {
+  struct Tensors {
+    std::vector<std::string> types;  // empty: any
+    bool zero_points = true;
+    bool per_channel = true;
+    bool full_range = true;  // signed weights may use their lowest code
+    int code_bits = 0;       // weights around 0 need at most so many bits; 0: no such limit
+    std::vector<std::int64_t> block_sizes;
+  };
+  Tensors weights, activations;
+  std::optional<Tensors> weight_only;  // nullopt: float layers with integer weights are not taken
+  bool dynamic = true;
+  bool power_of_two_scales = false;
+  std::vector<std::string> unsupported_ops;
+};
+// Of a target that states none, everything is taken. Throws Error{kInvalidArgument} listing the known targets.
+TargetLimits limits_of_target(const std::string& target);
+
 // False where no node can have form kInteger: quantize() then needs no ranges.
 bool needs_ranges(const QuantScheme& scheme);
 
@@ -123,6 +142,12 @@ void verify(const QuantizedGraph& model);
 
 // `graph` is canonical (after the passes). Warnings and every decision are in the result.
 QuantizedGraph quantize(const Graph& graph, const RangeTable& ranges, const QuantScheme& scheme);
+
+// What a target will not take of a model, node by node in order, with the reason.
+struct TargetFinding {
+  std::string node, op_type, reason;
+};
+std::vector<TargetFinding> check_target(const QuantizedGraph& model, const TargetLimits& limits);
 
 // The accumulator proofs of a quantized model, by node; recomputed from its integers.
 std::optional<AccumulatorProof> prove_accumulator(const QuantizedGraph& model, NodeId node);

@@ -139,10 +139,15 @@ struct InspectResult {
   int opset = 0, ir_version = 0;
   bool quantized = false;
   std::map<std::string, std::string> metadata;
+  std::int64_t weights = 0;                // that the file holds in fewer than 32 bits: integers, indices, 16-bit floats
+  std::optional<double> bits_per_weight;   // of these, with their scales, zero points and tables
+  std::string target;                      // that was asked about
+  std::vector<TargetFinding> target_findings;
   std::vector<LayerSummary> layers;
   std::vector<std::string> notes;  // symbolic axes taken as 1 for the MACs, float islands ...
 };
-InspectResult inspect(const Model& model);
+// `target`: also what it will not take; the model must be quantized then.
+InspectResult inspect(const Model& model, const std::string& target = "");
 
 // One JSON object.
 std::string to_json(const InspectResult& result);

@@ -100,7 +100,7 @@ class Pass {
       const Node& node = state_.graph.node(n);
       NodeRunner::Changes changes;
       Tensor weights, bias;
-      const auto view = plan_.integer[index(n)] ? layer_view(state_.graph, n) : std::nullopt;
+      const auto view = plan_.integer[index(n)] || is_weight_only(n) ? layer_view(state_.graph, n) : std::nullopt;
       if (view) {
         const auto reference = layer_view(state_.reference, n);
         if (reference) edits[n] = visit_layer(n, *view, *reference, weights, bias);
@@ -145,13 +145,18 @@ class Pass {
     return on_grid(x, *plan_.grid[index(v)]);
   }
 
+  // Integer weights between float activations: what rounds weights serves these layers, too.
+  bool is_weight_only(NodeId n) const { return plan_.reformed[index(n)] && plan_.schemes[index(n)].form == NodeForm::kWeightOnly; }
+
   LayerEdit visit_layer(NodeId n, const LayerView& view, const LayerView& reference, Tensor& weights, Tensor& bias) {
     const Node& node = state_.graph.node(n);
     const Tensor& w = *state_.graph.value(view.weights).constant;
     const auto entry = state_.ranges.entries.find(state_.graph.value(view.weights).name);
     const QuantParams* pinned = entry != state_.ranges.entries.end() && entry->second.pinned ? &*entry->second.pinned : nullptr;
-    const float src = plan_.grid[index(view.input)]->scale[0], dst = plan_.grid[index(view.output)]->scale[0];
+    const bool alone = is_weight_only(n);
+    const float src = alone ? 1.0F : plan_.grid[index(view.input)]->scale[0], dst = alone ? 1.0F : plan_.grid[index(view.output)]->scale[0];
     const auto quantized_with = [&](const Tensor& values, const Tensor* b, const QuantParams* grid) {
+      if (alone) return quantize_weights_alone(node, values, plan_.schemes[index(n)].weights, grid);
       return quantize_weights(node, values, b, plan_.schemes[index(n)].weights, grid, src, dst, state_.scheme.law);
     };
     const Tensor* old_bias = view.bias == kNoValue ? nullptr : &*state_.graph.value(view.bias).constant;
@@ -190,6 +195,7 @@ class Pass {
                                       : pinned != nullptr ? pinned
                                                           : &turn.quantized.params);
     weights = dequantized(turn.quantized.codes, turn.quantized.params);
+    if (alone && edit.bias) bias = new_bias;
     if (turn.quantized.bias) bias = dequantized(*turn.quantized.bias, turn.quantized.bias_params);
     // The grid that was there when a method chose its weights and biases stays, or a new bias could widen it.
     if ((edit.weights || edit.bias) && !edit.grid) edit.grid = turn.quantized.params;
@@ -260,11 +266,11 @@ NodeRunner::NodeRunner(const Graph& source, NodeId id, const Changes& changes) :
                                                                     : nullptr;
       if (constant == nullptr && source.is_constant(v)) constant = &*source.value(v).constant;
       if (constant != nullptr) {
-        copy.inputs[i] = editor.add_constant("c" + std::to_string(i), *constant);
+        copy.inputs[i] = editor.add_constant(fmt::format("c{}", i), *constant);
       } else if (v != kNoValue) {
         const auto [it, fresh] = seen.try_emplace(v, kNoValue);
         if (fresh) {
-          it->second = editor.add_input("x" + std::to_string(i), {});
+          it->second = editor.add_input(fmt::format("x{}", i), {});
           inputs_.push_back(v);
         }
         copy.inputs[i] = it->second;
@@ -273,7 +279,7 @@ NodeRunner::NodeRunner(const Graph& source, NodeId id, const Changes& changes) :
     if (changes.bias != nullptr && node.inputs.size() < 3) copy.inputs.push_back(editor.add_constant("c2", *changes.bias));
     std::vector<ValueId> outputs;
     for (const ValueId v : node.outputs) {
-      copy.outputs.push_back(v == kNoValue ? kNoValue : editor.add_value("y" + std::to_string(copy.outputs.size())));
+      copy.outputs.push_back(v == kNoValue ? kNoValue : editor.add_value(fmt::format("y{}", copy.outputs.size())));
       if (copy.outputs.back() != kNoValue) outputs.push_back(copy.outputs.back());
     }
     if (changes.drop_activation) {

@@ -44,7 +44,10 @@ TensorScheme settled(const Node& node, const Shape& shape, TensorScheme scheme, 
     if (!why.empty()) {
       scheme.block_size = 0;
       scheme.per_channel = true;
-      notes.push_back("weights per channel: " + why);
+      // First layers and depthwise ones hold few weights, and few bits without blocks cost them most.
+      const bool keep_more = !integer_layer && scheme.codebook == Codebook::kNone && scheme.type.bit_width < 8;
+      if (keep_more) scheme.type.bit_width = 8;
+      notes.push_back(fmt::format("weights per channel{}: {}", keep_more ? " in 8 bits" : "", why));
     }
   }
   if (scheme.block_size == 0 && scheme.per_channel && !weight_channel_axis(node, shape)) {

@@ -5,7 +5,9 @@
 #include <unordered_set>
 
 #include "nibble/report.h"
+#include "base/fail.h"
 #include "report/macs.h"
+#include "report/weight_storage.h"
 
 namespace nibble {
 namespace {
@@ -36,7 +38,9 @@ void note_symbols(const Graph& graph, InspectResult& result) {
 
 }  // namespace
 
-InspectResult inspect(const Model& model) {
+InspectResult inspect(const Model& model, const std::string& target) {
+  if (!target.empty() && !model.quantized)
+    fail(ErrorCode::kInvalidArgument, "{}: what a target takes is asked of a quantized model; this one is float", model.path);
   const QuantizedGraph* quantized = model.quantized ? &*model.quantized : nullptr;
   const Graph& graph = quantized != nullptr ? quantized->graph : model.graph;
   InspectResult result;
@@ -48,6 +52,14 @@ InspectResult inspect(const Model& model) {
   result.ir_version = model.graph.ir_version();
   result.quantized = quantized != nullptr;
   result.metadata = model.graph.metadata();
+  if (const WeightStorageBits stored = weight_storage(model.graph); stored.weights > 0) {
+    result.weights = stored.weights;
+    result.bits_per_weight = static_cast<double>(stored.bits) / static_cast<double>(stored.weights);
+  }
+  if (!target.empty()) {
+    result.target = target;
+    result.target_findings = check_target(*quantized, limits_of_target(target));
+  }
 
   const std::vector<TensorType> types = quantized != nullptr ? shapes_of(*quantized, 1) : shapes_of(graph, 1);
   for (std::size_t i = 0; i < result.outputs.size(); ++i) {

@@ -98,12 +98,19 @@ std::string to_json(const InspectResult& result) {
                {"macs", result.macs},
                {"file_bytes", result.file_bytes},
                {"weight_bytes", result.weight_bytes},
+               {"bits_per_weight", optional(result.bits_per_weight)},
                {"opset", result.opset},
                {"ir_version", result.ir_version},
                {"quantized", result.quantized},
                {"metadata", result.metadata},
                {"notes", result.notes},
                {"layers", layers}};
+  if (!result.target.empty()) {
+    Json findings = Json::array();
+    for (const TargetFinding& f : result.target_findings) findings.push_back({{"node", f.node}, {"op_type", f.op_type}, {"reason", f.reason}});
+    json["target"] = result.target;
+    json["target_findings"] = std::move(findings);
+  }
   return dump(json);
 }
 

@@ -120,6 +120,8 @@ std::string to_text(const InspectResult& result) {
   out += fmt::format("{} nodes, {} parameters ({}), {} MACs, file {}, opset {}, IR {}{}\n", result.nodes, count(result.parameters),
                      bytes(result.weight_bytes), count(result.macs), bytes(result.file_bytes), result.opset, result.ir_version,
                      result.quantized ? ", quantized" : "");
+  if (result.bits_per_weight)
+    out += fmt::format("{} weights in {:.2f} bits each, with their scales, zero points and tables\n", count(result.weights), *result.bits_per_weight);
   for (const auto& [key, value] : result.metadata) out += fmt::format("{} = {}\n", key, value);
   out += "\n";
   std::vector<std::string> head = {"node", "op", "output", "MACs", "parameters"};
@@ -142,6 +144,11 @@ std::string to_text(const InspectResult& result) {
     if (result.quantized && !layer.integer && !layer.reason.empty()) floats.add(layer.name, layer.op_type, layer.reason);
   }
   if (const std::string text = floats.text(); !text.empty()) out += "\n" + text;
+  if (!result.target.empty()) {
+    out += result.target_findings.empty() ? fmt::format("\ntarget {} takes everything\n", result.target)
+                                          : fmt::format("\ntarget {} will not take:\n", result.target);
+    for (const TargetFinding& f : result.target_findings) out += fmt::format("  {} ({}): {}\n", f.node, f.op_type, f.reason);
+  }
   return out + notes(result.notes);
 }
 

@@ -135,6 +135,35 @@ void read_tensor_scheme(const json& object, const std::string& where, TensorKind
   }
 }
 
+void read_limits(const json& object, const std::string& where, TargetLimits& limits) {
+  ObjectReader reader(object, where);
+  const auto tensors = [&](const char* key, TargetLimits::Tensors& t) {
+    const json* item = reader.find(key);
+    if (item == nullptr) return false;
+    ObjectReader inner(*item, where + ": " + key);
+    inner.read("types", t.types);
+    inner.read("zero_points", t.zero_points);
+    inner.read("per_channel", t.per_channel);
+    inner.read("full_range", t.full_range);
+    inner.read_bit_width("code_bits", t.code_bits);
+    if (const json* sizes = inner.find("block_sizes")) {
+      if (!sizes->is_array() || !std::all_of(sizes->begin(), sizes->end(), [](const json& n) { return n.is_number_integer(); }))
+        inner.refuse("block_sizes", "an array of integers", *sizes);
+      t.block_sizes = sizes->get<std::vector<std::int64_t>>();
+    }
+    inner.finish();
+    return true;
+  };
+  tensors("weights", limits.weights);
+  tensors("activations", limits.activations);
+  TargetLimits::Tensors alone;
+  limits.weight_only.reset();
+  if (tensors("weight_only", alone)) limits.weight_only = alone;
+  reader.read("dynamic", limits.dynamic);
+  reader.read("power_of_two_scales", limits.power_of_two_scales);
+  reader.finish();
+}
+
 NodeRule read_rule(const json& object, const std::string& where, const NodeScheme& defaults) {
   ObjectReader reader(object, where);
   NodeRule rule;
@@ -207,6 +236,8 @@ QuantScheme apply_scheme_json(QuantScheme scheme, std::string_view text, const s
   if (extras != nullptr) {
     reader.read("name", extras->name);
     reader.read("summary", extras->summary);
+    extras->takes.weight_only = TargetLimits::Tensors{};
+    if (const json* takes = reader.find("takes")) read_limits(*takes, origin + ": takes", extras->takes);
   }
   reader.read("law", scheme.law, kLaws);
   reader.read("first_last", scheme.first_last, kFirstLast);

@@ -12,6 +12,7 @@ namespace nibble {
 // as strings. Throws Error{kInvalidData} naming `origin` and the key.
 struct SchemeExtras {
   std::string name, summary;
+  TargetLimits takes;  // "takes"
 };
 QuantScheme apply_scheme_json(QuantScheme scheme, std::string_view text, const std::string& origin, SchemeExtras* extras);
 

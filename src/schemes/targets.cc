@@ -10,6 +10,7 @@ namespace {
 struct Target {
   TargetInfo info;
   QuantScheme scheme;
+  TargetLimits limits;
 };
 
 Target read_target(const TargetFile& file) {
@@ -18,6 +19,8 @@ Target read_target(const TargetFile& file) {
   target.scheme = apply_scheme_json(QuantScheme{}, file.text, std::string(file.name), &extras);
   target.scheme.target = extras.name;
   target.info = {extras.name, extras.summary};
+  target.limits = extras.takes;
+  target.limits.unsupported_ops = target.scheme.unsupported_ops;
   return target;
 }
 
@@ -29,14 +32,22 @@ std::vector<TargetInfo> list_targets() {
   return result;
 }
 
-QuantScheme scheme_for_target(const std::string& target) {
+namespace {
+
+Target find_target(const std::string& name) {
   std::string known;
   for (const TargetFile& file : target_files()) {
     Target candidate = read_target(file);
-    if (candidate.info.name == target) return std::move(candidate.scheme);
+    if (candidate.info.name == name) return candidate;
     known += (known.empty() ? "" : ", ") + candidate.info.name;
   }
-  fail(ErrorCode::kInvalidArgument, "unknown target \"{}\"; known: {}", target, known);
+  fail(ErrorCode::kInvalidArgument, "unknown target \"{}\"; known: {}", name, known);
 }
+
+}  // namespace
+
+QuantScheme scheme_for_target(const std::string& target) { return find_target(target).scheme; }
+
+TargetLimits limits_of_target(const std::string& target) { return find_target(target).limits; }
 
 }  // namespace nibble

@@ -1,8 +1,11 @@
 // Every format of weights and activations: the runtime gives the simulation's bits, and so does what is read back from the file.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -256,6 +259,25 @@ TEST_P(EveryFormat, RuntimeAndFileGiveTheSimulationsBits) {
       ASSERT_EQ(again.size(), expected.size());
       for (std::size_t i = 0; i < again.size(); ++i) EXPECT_TRUE(bit_equal(again[i], expected[i])) << "output " << i;
     }
+  }
+}
+
+// A real network, by way of a real file.
+TEST_P(EveryFormat, AnAssetKeepsItsBits) {
+  const char* folder = std::getenv("NIBBLE_ASSETS");
+  const auto path = (folder != nullptr ? std::filesystem::path(folder) : std::filesystem::path(NIBBLE_SOURCE_DIR) / "../shared/assets") / "models/kws_dscnn.onnx";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not here: set NIBBLE_ASSETS";
+  const QuantizedGraph model = test::quantize_on_random(import_onnx(path.string()), GetParam().scheme, 1, 0.0F, 1.0F);
+  const auto inputs = test::random_inputs(model.graph, 7, 0.0F, 1.0F);
+  const auto expected = simulate(model, inputs);
+  const auto file = std::filesystem::temp_directory_path() / ("nibble_format_" + GetParam().name + "_" + std::to_string(::getpid()) + ".onnx");
+  for (const WeightStorage weights : {WeightStorage::kStandard, WeightStorage::kPacked}) {
+    export_onnx(model, file.string(), {.format = QuantFormat::kQdq, .metadata = {}, .weights = weights});
+    const Graph read = import_onnx(file.string());
+    std::filesystem::remove(file);
+    const auto outputs = Session(lower(quantized_from_onnx_graph(read))).run(inputs);
+    ASSERT_EQ(outputs.size(), expected.size());
+    for (std::size_t i = 0; i < outputs.size(); ++i) EXPECT_TRUE(bit_equal(outputs[i], expected[i])) << "output " << i;
   }
 }
 

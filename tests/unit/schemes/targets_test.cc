@@ -14,7 +14,7 @@ TEST(Targets, AreTheFiles) {
     EXPECT_FALSE(info.summary.empty());
     EXPECT_EQ(scheme_for_target(info.name).target, info.name);
   }
-  EXPECT_THAT(names, ::testing::ElementsAre("ort-cpu", "integer-only"));
+  EXPECT_THAT(names, ::testing::ElementsAre("ort-cpu", "integer-only", "tensorrt", "openvino", "qnn", "tflite", "ort-cpu-avx2", "power-of-two"));
 }
 
 TEST(Targets, Ort) {
