@@ -21,6 +21,7 @@ namespace nibble {
 namespace {
 
 constexpr std::int64_t kStatsSamples = 32;
+constexpr std::int64_t kFloatSamples = 256;  // that tell which of two float networks is right
 
 std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
 
@@ -196,6 +197,10 @@ AnalyzeResult analyze(const Graph& original, const std::shared_ptr<const Dataset
     if (!layer.integer) result.observations.push_back(fmt::format("{} ({}) stays float: {}", layer.name, layer.op_type, layer.reason));
   }
   if (!options.causes) return result;
+  const std::int64_t more = std::max<std::int64_t>(kFloatSamples - judging->size(), 0);
+  const Judge wide(graph,
+                   join_samples(*judging, *hold_samples(*calibration, spread_indices(calibration->size(), more), options.threads, options.progress)),
+                   options.threads, options.progress);
   const Observed observed = observe(graph, *calibration, options.threads, options.progress);
   const CauseContext context{.graph = graph,
                              .options = options,
@@ -203,6 +208,7 @@ AnalyzeResult analyze(const Graph& original, const std::shared_ptr<const Dataset
                              .ranges = ranges,
                              .quantized = quantized,
                              .judge = judge,
+                             .wide = wide,
                              .base = base,
                              .stats = observed.stats,
                              .calibration_classes = observed.classes};

@@ -36,7 +36,7 @@ struct Layout {
 
 // Images: one float input of 4 axes with 1 or 3 channels.
 Layout layout_of(const CauseContext& context) {
-  const Dataset& samples = context.judge.samples();
+  const Dataset& samples = context.wide.samples();
   const Sample sample = samples.sample(0);
   if (sample.inputs.size() != 1) return {};
   const Tensor& x = sample.inputs[0];
@@ -144,10 +144,10 @@ std::string id_of(const Candidate& candidate, const Normalization& from) {
 }  // namespace
 
 void find_preprocessing(const CauseContext& context, std::vector<Cause>& causes, std::vector<std::string>&) {
-  if (!context.judge.truth().figures.top1) return;  // without labels nothing tells which samples are right
+  if (!context.wide.truth().figures.top1) return;  // without labels nothing tells which samples are right
   const Layout layout = layout_of(context);
   if (layout.channels == 0) return;
-  const Dataset& samples = context.judge.samples();
+  const Dataset& samples = context.wide.samples();
   const auto few = hold_samples(samples, spread_indices(samples.size(), kScreened), context.options.threads, nullptr);
   const Extent extent = extent_of(*few, layout);
   const Normalization from = stated(context, extent);
@@ -189,10 +189,10 @@ void find_preprocessing(const CauseContext& context, std::vector<Cause>& causes,
   if (best->hits.log_loss_gain <= 0 || best->hits.points() <= 0) return;
 
   const auto changed = map_inputs(samples, [&](const Tensor& x) { return redone(x, layout, from, best->candidate); });
-  const Judgement after = context.judge.of_float(context.graph, changed.get());
-  const PairedHits hits = compare_hits(context.judge.truth(), after);
+  const Judgement after = context.wide.of_float(context.graph, changed.get());
+  const PairedHits hits = compare_hits(context.wide.truth(), after);
   if (!clearly_better(hits)) return;
-  Figures before = context.judge.truth().figures;
+  Figures before = context.wide.truth().figures;
   causes.push_back(
       {.id = id_of(best->candidate, from),
        .where = "the samples (preprocessing)",

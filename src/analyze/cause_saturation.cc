@@ -32,7 +32,7 @@ Graph without_bounds(const Graph& graph, const std::vector<NodeId>& nodes) {
 }  // namespace
 
 void find_saturation(const CauseContext& context, std::vector<Cause>& causes, std::vector<std::string>&) {
-  if (!context.judge.truth().figures.top1) return;  // without labels nothing tells which of two float networks is right
+  if (!context.wide.truth().figures.top1) return;  // without labels nothing tells which of two float networks is right
   std::vector<Place> places;
   for (NodeId n = 0; n < static_cast<NodeId>(context.graph.nodes().size()); ++n) {
     const Node& node = context.graph.node(n);
@@ -48,8 +48,8 @@ void find_saturation(const CauseContext& context, std::vector<Cause>& causes, st
   if (places.size() > kTried) places.resize(kTried);
   std::vector<Cause> found;
   for (const Place& place : places) {
-    const Judgement after = context.judge.of_float(without_bounds(context.graph, {place.node}));
-    if (!clearly_better(compare_hits(context.judge.truth(), after))) continue;
+    const Judgement after = context.wide.of_float(without_bounds(context.graph, {place.node}));
+    if (!clearly_better(compare_hits(context.wide.truth(), after))) continue;
     const std::string& name = context.graph.node(place.node).name;
     found.push_back(
         {.id = "clipped_activation",
@@ -57,9 +57,9 @@ void find_saturation(const CauseContext& context, std::vector<Cause>& causes, st
          .evidence = fmt::format("{:.1f} % of its output sit at its bound {:g}", 100 * place.share, place.bound),
          .option = fmt::format("ReLU in the place of the Clip behind '{}', or its weights as they were before they were scaled", name),
          .measured_on = "the float network",
-         .before = context.judge.truth().figures,
+         .before = context.wide.truth().figures,
          .after = after.figures,
-         .damage = gain_of(context.judge.truth().figures, after.figures)});
+         .damage = gain_of(context.wide.truth().figures, after.figures)});
   }
   causes.insert(causes.end(), found.begin(), found.end());
 }

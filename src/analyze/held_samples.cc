@@ -76,6 +76,14 @@ std::shared_ptr<const Dataset> map_inputs(const Dataset& held, const std::functi
   return std::make_shared<HeldSamples>(std::move(samples), held);
 }
 
+std::shared_ptr<const Dataset> join_samples(const Dataset& held, const Dataset& more) {
+  std::vector<Sample> samples;
+  for (const Dataset* part : {&held, &more}) {
+    for (std::int64_t i = 0; i < part->size(); ++i) samples.push_back(part->sample(i));
+  }
+  return std::make_shared<HeldSamples>(std::move(samples), held);
+}
+
 std::vector<std::int64_t> spread_indices(std::int64_t size, std::int64_t count) {
   std::vector<std::int64_t> result;
   const std::int64_t n = std::min(size, count);

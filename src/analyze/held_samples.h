@@ -17,6 +17,9 @@ std::shared_ptr<const Dataset> hold_samples(const Dataset& dataset, const std::v
 // The same samples with each first input changed.
 std::shared_ptr<const Dataset> map_inputs(const Dataset& held, const std::function<Tensor(const Tensor&)>& change);
 
+// Both, one after the other; labels count where both have them.
+std::shared_ptr<const Dataset> join_samples(const Dataset& held, const Dataset& more);
+
 // At most `count` of 0 ... size-1, spread evenly, ascending.
 std::vector<std::int64_t> spread_indices(std::int64_t size, std::int64_t count);
 

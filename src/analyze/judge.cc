@@ -174,7 +174,7 @@ PairedHits compare_hits(const Judgement& a, const Judgement& b) {
 }
 
 bool clearly_better(const PairedHits& hits) {
-  constexpr double kSignTest = 3, kLogLoss = 4, kPoints = 3;
+  constexpr double kSignTest = 2.6, kLogLoss = 3.5, kPoints = 3;
   const auto won = static_cast<double>(hits.won), lost = static_cast<double>(hits.lost);
   if (won > lost && hits.log_loss_gain > 0 && won - lost >= kSignTest * std::sqrt(won + lost)) return true;
   return hits.t >= kLogLoss && hits.points() >= kPoints;

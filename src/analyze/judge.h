@@ -62,7 +62,7 @@ struct PairedHits {
   double t = 0;              // that in standard errors
 };
 PairedHits compare_hits(const Judgement& a, const Judgement& b);
-// More than chance: the sign test's z (won - lost) / sqrt(won + lost) >= 3, or a gain of log loss of 4 standard errors and 3 points.
+// More than chance: the sign test's z (won - lost) / sqrt(won + lost) >= 2.6, or a gain of log loss of 3.5 standard errors and 3 points.
 bool clearly_better(const PairedHits& hits);
 
 // Points of top-1, else of agreement, that `after` wins over `before`; where both stay the same, the KL (or noise / signal) won, / 100.
