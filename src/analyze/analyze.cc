@@ -198,9 +198,10 @@ AnalyzeResult analyze(const Graph& original, const std::shared_ptr<const Dataset
   }
   if (!options.causes) return result;
   const std::int64_t more = std::max<std::int64_t>(kFloatSamples - judging->size(), 0);
-  const Judge wide(graph,
-                   join_samples(*judging, *hold_samples(*calibration, spread_indices(calibration->size(), more), options.threads, options.progress)),
-                   options.threads, options.progress);
+  const Judge wide(
+      graph,
+      join_samples(*judging, *hold_samples(*calibration, spread_indices(calibration->size(), more), options.threads, options.progress)),
+      options.threads, options.progress);
   const Observed observed = observe(graph, *calibration, options.threads, options.progress);
   const CauseContext context{.graph = graph,
                              .options = options,

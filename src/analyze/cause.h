@@ -28,7 +28,7 @@ struct CauseContext {
   const RangeTable& ranges;                    // that the network was quantized with
   const QuantizedGraph& quantized;
   const Judge& judge;
-  const Judge& wide;  // of the float network on more samples: those that judge and those that calibrate
+  const Judge& wide;                                     // of the float network on more samples: those that judge and those that calibrate
   const Judgement& base;                                 // the quantized network on judge.samples()
   const std::vector<ValueStats>& stats;                  // by ValueId; empty channels: not a float value
   const std::vector<std::int64_t>& calibration_classes;  // of each sample: its label, else the float network's first class
