@@ -37,6 +37,7 @@ void add_evaluate(CLI::App& app, Context& context);
 void add_run(CLI::App& app, Context& context);
 void add_compare(CLI::App& app, Context& context);
 void add_analyze(CLI::App& app, Context& context);
+void add_tune(CLI::App& app, Context& context);
 void add_benchmark(CLI::App& app, Context& context);
 void add_list(CLI::App& app, Context& context);
 

@@ -19,7 +19,7 @@ namespace {
 using namespace nibble::cli;
 
 constexpr std::array kCommands = {add_inspect, add_quantize, add_calibrate, add_evaluate,
-                                                add_run,     add_compare, add_analyze,  add_benchmark, add_list};
+                                                add_run,     add_compare, add_analyze,  add_tune, add_benchmark, add_list};
 
 // One line, whatever the message holds.
 int report(std::string message, int code) {
