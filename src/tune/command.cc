@@ -92,7 +92,8 @@ std::string shown(std::string text) {
 
 }  // namespace
 
-double run_command(const std::string& command, const std::vector<Tensor>& outputs, const std::string& folder, double seconds, ProgressSink* progress) {
+double run_command(const std::string& command, const std::vector<Tensor>& outputs, const std::string& folder, double seconds,
+                   ProgressSink* progress) {
   std::error_code code;
   fs::remove_all(folder, code);
   fs::create_directories(folder, code);
@@ -107,12 +108,14 @@ double run_command(const std::string& command, const std::vector<Tensor>& output
     if (progress != nullptr && progress->cancelled()) fail(ErrorCode::kInterrupted, "interrupted");
     if (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > seconds)
       fail(ErrorCode::kInvalidData, "command:{}: not done after {:g} s and stopped; allow more with --command-seconds", command, seconds);
-    if (text.size() > kMostText) fail(ErrorCode::kInvalidData, "command:{}: it printed more than {} bytes; expected one number", command, kMostText);
+    if (text.size() > kMostText)
+      fail(ErrorCode::kInvalidData, "command:{}: it printed more than {} bytes; expected one number", command, kMostText);
   }
   const int status = child.wait();
   if (WIFSIGNALED(status)) fail(ErrorCode::kInvalidData, "command:{}: ended by signal {}", command, WTERMSIG(status));
   if (WEXITSTATUS(status) != 0)
-    fail(ErrorCode::kInvalidData, "command:{}: failed with exit code {}{}", command, WEXITSTATUS(status), WEXITSTATUS(status) == 127 ? " (not found)" : "");
+    fail(ErrorCode::kInvalidData, "command:{}: failed with exit code {}{}", command, WEXITSTATUS(status),
+         WEXITSTATUS(status) == 127 ? " (not found)" : "");
   const auto blank = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
   std::string number = text;
   while (!number.empty() && blank(number.back())) number.pop_back();
@@ -120,7 +123,8 @@ double run_command(const std::string& command, const std::vector<Tensor>& output
   double value = 0;
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
   if (error != std::errc() || end != number.data() + number.size() || !std::isfinite(value))
-    fail(ErrorCode::kInvalidData, "command:{}: expected one number on standard output (higher is better), found \"{}\"", command, shown(text));
+    fail(ErrorCode::kInvalidData, "command:{}: expected one number on standard output (higher is better), found \"{}\"", command,
+         shown(text));
   fs::remove_all(folder, code);
   return value;
 }

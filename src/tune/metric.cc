@@ -10,8 +10,8 @@ namespace {
 
 constexpr double kZ = 1.959963984540054;  // 97.5 % of the normal distribution
 
-// Few samples cannot tell a drop of one point: top-1 moves by whole samples, in both directions. The mean probability of the labels moves long
-// before classes do and scatters far less, so it must hold as well, and disagreement must not be many times the drop.
+// Few samples cannot tell a drop of one point: top-1 moves by whole samples, in both directions. The mean probability of the labels moves
+// long before classes do and scatters far less, so it must hold as well, and disagreement must not be many times the drop.
 constexpr double kDisagreement = 6;
 
 }  // namespace

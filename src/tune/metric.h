@@ -6,8 +6,8 @@
 
 namespace nibble {
 
-// Fills value, low, high and passes. `truth` is the float network on the same samples, `uniform` the first trial's value (kSqnr). `command_value` is
-// the command's number, kCommand only; `float_value` that of the float network.
+// Fills value, low, high and passes. `truth` is the float network on the same samples, `uniform` the first trial's value (kSqnr).
+// `command_value` is the command's number, kCommand only; `float_value` that of the float network.
 void rate(TuneTrial& trial, TuneMetric metric, double max_drop, const Judgement& truth, const Judgement& found, double float_value,
           std::optional<double> uniform, double command_value);
 

@@ -9,6 +9,7 @@
 #include "analyze/sensitivity.h"
 #include "base/fail.h"
 #include "nibble/interpreter.h"
+#include "nibble/onnx.h"
 #include "quantize/integer_form.h"
 #include "report/for_each_sample.h"
 #include "report/scores.h"
@@ -27,21 +28,22 @@ void take_bits(NodeRule& rule, const NodeScheme& base) {
 void take_float(NodeRule& rule, const NodeScheme&) { rule.quantized = false; }
 
 constexpr std::array kForms = {
-    Form{'f', "float", 32, take_float},    Form{'8', "8 bits", 8, take_bits<8>}, Form{'7', "7 bits", 7, take_bits<7>},
-    Form{'6', "6 bits", 6, take_bits<6>}, Form{'5', "5 bits", 5, take_bits<5>}, Form{'4', "4 bits", 4, take_bits<4>},
-    Form{'3', "3 bits", 3, take_bits<3>}, Form{'2', "2 bits", 2, take_bits<2>},
+    Form{'f', "float", take_float},    Form{'8', "8 bits", take_bits<8>}, Form{'7', "7 bits", take_bits<7>},
+    Form{'6', "6 bits", take_bits<6>}, Form{'5', "5 bits", take_bits<5>}, Form{'4', "4 bits", take_bits<4>},
+    Form{'3', "3 bits", take_bits<3>}, Form{'2', "2 bits", take_bits<2>},
 };
 
 }  // namespace
 
 std::span<const Form> form_table() { return kForms; }
 
-const Form& form_of(char letter) {
-  for (const Form& form : kForms) {
-    if (form.letter == letter) return form;
+std::size_t index_of_form(char letter) {
+  for (std::size_t f = 0; f < kForms.size(); ++f) {
+    if (kForms[f].letter == letter) return f;
   }
   fail(ErrorCode::kInvalidData, "there is no form '{}' of a layer", letter);
 }
+const Form& form_of(char letter) { return kForms[index_of_form(letter)]; }
 
 Space::Space(const Graph& graph, const RangeTable& ranges, const QuantScheme& scheme) : graph_(graph), ranges_(ranges), scheme_(scheme) {
   const FakeQuantized fake = fake_quantized(graph, quantize(graph, ranges, scheme));
@@ -58,6 +60,22 @@ Space::Space(const Graph& graph, const RangeTable& ranges, const QuantScheme& sc
     layer.base = rules.scheme_for(node);
     layer.damage.assign(kForms.size(), 0);
     layers_.push_back(std::move(layer));
+  }
+  std::int64_t weights = 0;
+  for (const Layer& layer : layers_) weights += layer.weights;
+  const auto file_bytes = [&](char letter) {
+    return static_cast<double>(
+        serialize_onnx(export_graph(quantize(graph_, ranges_, scheme_for(Assignment(layers_.size(), letter))), {})).size());
+  };
+  constexpr double kBase = 8;
+  const double base = file_bytes('8');
+  for (const Form& form : kForms) {
+    if (form.letter == 'f')
+      stored_bits_.push_back(32);
+    else if (form.letter == '8')
+      stored_bits_.push_back(kBase);
+    else
+      stored_bits_.push_back(kBase + 8 * (file_bytes(form.letter) - base) / static_cast<double>(std::max<std::int64_t>(weights, 1)));
   }
 }
 
@@ -81,7 +99,8 @@ QuantScheme Space::scheme_for(const Assignment& assignment) const {
 
 double Space::estimated_bytes(const Assignment& assignment) const {
   double bytes = 0;
-  for (std::size_t i = 0; i < layers_.size(); ++i) bytes += static_cast<double>(layers_[i].weights) * form_of(assignment[i]).bits / 8;
+  for (std::size_t i = 0; i < layers_.size(); ++i)
+    bytes += static_cast<double>(layers_[i].weights) * stored_bits_[index_of_form(assignment[i])] / 8;
   return bytes;
 }
 
@@ -89,7 +108,8 @@ void Space::measure(const Dataset& samples, int threads, ProgressSink* progress)
   // One quantization a form, all layers alike; then each layer's weights are put on their grid alone.
   std::vector<FakeQuantized> fakes(kForms.size());
   for (std::size_t f = 0; f < kForms.size(); ++f) {
-    if (kForms[f].letter != 'f') fakes[f] = fake_quantized(graph_, quantize(graph_, ranges_, scheme_for(Assignment(layers_.size(), kForms[f].letter))));
+    if (kForms[f].letter != 'f')
+      fakes[f] = fake_quantized(graph_, quantize(graph_, ranges_, scheme_for(Assignment(layers_.size(), kForms[f].letter))));
   }
   const FakeQuantized start = fake_quantized(graph_, quantize(graph_, ranges_, scheme_));
   struct Loss {
@@ -111,7 +131,8 @@ void Space::measure(const Dataset& samples, int threads, ProgressSink* progress)
           if (f < kForms.size() && kForms[f].letter == 'f') continue;
           const bool whole = f == kForms.size();
           const NodeId n = layers_[l].node;
-          const auto change = change_of(whole ? start : fakes[f], {n}, whole ? std::vector<ValueId>{graph_.node(n).output(0)} : std::vector<ValueId>{});
+          const auto change =
+              change_of(whole ? start : fakes[f], {n}, whole ? std::vector<ValueId>{graph_.node(n).output(0)} : std::vector<ValueId>{});
           const Tensor found = interpreter->replay(change).at(0);
           SquareSums sums;
           sums.add(as_float(expected).data<float>(), as_float(found).data<float>());

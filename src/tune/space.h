@@ -16,19 +16,20 @@ namespace nibble {
 struct Form {
   char letter;  // in TuneTrial::layers
   std::string_view name;
-  double bits;  // of one weight, for estimates; what decides is the exported file
   void (*apply)(NodeRule& rule, const NodeScheme& base);
 };
 std::span<const Form> form_table();
 const Form& form_of(char letter);
+std::size_t index_of_form(char letter);
 
 struct Layer {
   NodeId node = kNoNode;
   std::string name, op_type;
   std::int64_t weights = 0;
-  NodeScheme base;                // under the scheme that the search starts from
-  std::vector<double> damage;     // by form: what it alone costs the output, KL or noise / signal; never falls from a dearer form to a cheaper one
-  double full_damage = 0;         // its weights and its output, in the starting form
+  NodeScheme base;  // under the scheme that the search starts from
+  std::vector<double>
+      damage;              // by form: what it alone costs the output, KL or noise / signal; never falls from a dearer form to a cheaper one
+  double full_damage = 0;  // its weights and its output, in the starting form
 };
 
 // One letter a layer.
@@ -45,6 +46,8 @@ class Space {
   std::vector<Layer>& layers() { return layers_; }
   Assignment start() const;  // every layer as the scheme has it
   QuantScheme scheme_for(const Assignment& assignment) const;
+  // Bits that one weight of this form takes in an exported file: forms that a file cannot pack save nothing.
+  double stored_bits(std::size_t form) const { return stored_bits_[form]; }
   double estimated_bytes(const Assignment& assignment) const;
 
  private:
@@ -52,6 +55,7 @@ class Space {
   const RangeTable& ranges_;
   QuantScheme scheme_;
   std::vector<Layer> layers_;
+  std::vector<double> stored_bits_;
 };
 
 }  // namespace nibble

@@ -28,8 +28,8 @@ TuneState::TuneState(std::string folder, std::string fingerprint) : folder_(std:
   try {
     const ordered_json root = ordered_json::parse(text);
     if (root.at("version").get<int>() != kVersion || root.at("fingerprint").get<std::string>() != fingerprint_)
-      fail(ErrorCode::kInvalidArgument, "{} is the state of a search with another model, data or options; name another --state folder, or remove it",
-           path);
+      fail(ErrorCode::kInvalidArgument,
+           "{} is the state of a search with another model, data or options; name another --state folder, or remove it", path);
     for (const auto& item : root.at("trials")) {
       TuneTrial trial = trial_from_json(item);
       trials_.insert_or_assign({trial.methods, trial.layers}, std::move(trial));

@@ -1,5 +1,5 @@
-// What a search has found out, on disk after every trial: a second run with the same arguments asks here first, and so repeats the first one's
-// steps without its work.
+// What a search has found out, on disk after every trial: a second run with the same arguments asks here first, and so repeats the first
+// one's steps without its work.
 #pragma once
 
 #include <map>
@@ -13,8 +13,8 @@ namespace nibble {
 
 class TuneState {
  public:
-  // Reads `folder`/state.json where it is; makes the folder. Throws Error{kInvalidArgument} where the file is of other arguments, Error{kInvalidData}
-  // where it is damaged.
+  // Reads `folder`/state.json where it is; makes the folder. Throws Error{kInvalidArgument} where the file is of other arguments,
+  // Error{kInvalidData} where it is damaged.
   TuneState(std::string folder, std::string fingerprint);
 
   const TuneTrial* find(const std::string& methods, const std::string& layers) const;

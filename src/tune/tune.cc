@@ -1,7 +1,8 @@
-// The story of a search. Layers are priced one by one (what each form of their weights costs the output alone); uniform quantization is the first
-// trial; where it loses too much, the costliest layers go back to float. Then methods are compared on a network in the middle of the way down, a
-// bisection finds how far down the way of cheapest moves it may go, and what trials are left try further moves in batches that shrink where they
-// fail. Every step depends on the trials before it alone, so a search that was killed takes the same way again, over the trials on disk.
+// The story of a search. Layers are priced one by one (what each form of their weights costs the output alone); uniform quantization is the
+// first trial; where it loses too much, the costliest layers go back to float. Then methods are compared on a network in the middle of the
+// way down, a bisection finds how far down the way of cheapest moves it may go, and what trials are left try further moves in batches that
+// shrink where they fail. Every step depends on the trials before it alone, so a search that was killed takes the same way again, over the
+// trials on disk.
 #include "nibble/tune.h"
 
 #include <algorithm>
@@ -76,7 +77,9 @@ class Search {
   Search(const Graph& original, const std::shared_ptr<const Dataset>& data, const TuneOptions& options)
       : options_(options), begin_(Clock::now()), state_(options.state, fingerprint(original, *data, options)), graph_(original) {
     canonicalize(graph_);
-    if (data->size() < 2) fail(ErrorCode::kInvalidData, "{}: {} samples; tune needs some that calibrate and others that decide", data->description(), data->size());
+    if (data->size() < 2)
+      fail(ErrorCode::kInvalidData, "{}: {} samples; tune needs some that calibrate and others that decide", data->description(),
+           data->size());
     const Split parts = split(data->size(), options.seed, options.deciding_samples);
     calibrating_ = subset(data, parts.calibrating);
     const auto deciding = hold_samples(*data, parts.deciding, options.threads, options.progress);
@@ -84,18 +87,22 @@ class Search {
     judge_.emplace(graph_, deciding, options.threads, options.progress);
     space_.emplace(graph_, ranges_, options.scheme);
     if (space_->layers().empty())
-      fail(ErrorCode::kInvalidModel, "no layer of the model has weights that can be integers under these options: there is nothing to tune");
+      fail(ErrorCode::kInvalidModel,
+           "no layer of the model has weights that can be integers under these options: there is nothing to tune");
     choose_metric();
     result_.calibrating = std::ssize(parts.calibrating);
     result_.deciding = deciding->size();
   }
 
   TuneResult run() {
-    price_layers();
     try {
-      Assignment from = start();
+      price_layers();
+      const Assignment from = start();
       if (best_) go_down(from);
     } catch (const Done&) {
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kInterrupted) throw;
+      fail(ErrorCode::kInterrupted, "interrupted; {}", where_it_stands());
     }
     return finish();
   }
@@ -128,13 +135,15 @@ class Search {
     if (result_.metric == TuneMetric::kCommand) {
       std::vector<Tensor> outputs;
       Interpreter interpreter(graph_, {.threads = options_.threads, .mode = ExecMode::kFast});
-      for (std::int64_t i = 0; i < judge_->samples().size(); ++i) outputs.push_back(interpreter.run(judge_->samples().sample(i).inputs).at(0));
+      for (std::int64_t i = 0; i < judge_->samples().size(); ++i)
+        outputs.push_back(interpreter.run(judge_->samples().sample(i).inputs).at(0));
       result_.float_value = ask_command(outputs);
     }
   }
 
   double ask_command(const std::vector<Tensor>& outputs) const {
-    return run_command(options_.command, outputs, (fs::path(state_.folder()) / "outputs").string(), options_.command_seconds, options_.progress);
+    return run_command(options_.command, outputs, (fs::path(state_.folder()) / "outputs").string(), options_.command_seconds,
+                       options_.progress);
   }
 
   RangeTable observe(const Graph& graph) const {
@@ -151,13 +160,15 @@ class Search {
     std::vector<Layer>& layers = space_->layers();
     if (const auto& known = state_.damages(); known && known->size() == layers.size()) {
       for (std::size_t l = 0; l < layers.size(); ++l) {
-        if ((*known)[l].size() != layers[l].damage.size() + 1) fail(ErrorCode::kInvalidData, "{}: its state is damaged; remove it to begin anew", state_.folder());
+        if ((*known)[l].size() != layers[l].damage.size() + 1)
+          fail(ErrorCode::kInvalidData, "{}: its state is damaged; remove it to begin anew", state_.folder());
         layers[l].damage.assign((*known)[l].begin(), (*known)[l].end() - 1);
         layers[l].full_damage = (*known)[l].back();
       }
       return;
     }
-    const auto some = hold_samples(judge_->samples(), spread_indices(judge_->samples().size(), options_.sensitivity_samples), options_.threads, nullptr);
+    const auto some =
+        hold_samples(judge_->samples(), spread_indices(judge_->samples().size(), options_.sensitivity_samples), options_.threads, nullptr);
     space_->measure(*some, options_.threads, options_.progress);
     std::vector<std::vector<double>> damages;
     for (const Layer& layer : layers) {
@@ -215,7 +226,7 @@ class Search {
     const double minutes = std::chrono::duration<double>(Clock::now() - begin_).count() / 60;
     const TuneTrial* known = state_.find(methods, layers);
     if (known == nullptr && options_.max_minutes && minutes >= *options_.max_minutes) throw Done();
-    if (options_.progress != nullptr && options_.progress->cancelled()) fail(ErrorCode::kInterrupted, "interrupted; {}", where_it_stands());
+    if (options_.progress != nullptr && options_.progress->cancelled()) fail(ErrorCode::kInterrupted, "interrupted");
     TuneTrial trial;
     if (known != nullptr) {
       trial = *known;
@@ -229,7 +240,8 @@ class Search {
         const Program program = lower(model);
         Session session(program, {.threads = options_.threads});
         std::vector<Tensor> outputs;
-        for (std::int64_t i = 0; i < judge_->samples().size(); ++i) outputs.push_back(session.run(judge_->samples().sample(i).inputs).at(0));
+        for (std::int64_t i = 0; i < judge_->samples().size(); ++i)
+          outputs.push_back(session.run(judge_->samples().sample(i).inputs).at(0));
         said = ask_command(outputs);
       }
       trial.size_bytes = std::ssize(file_of(model, trial));
@@ -253,8 +265,8 @@ class Search {
   }
 
   std::string where_it_stands() const {
-    return best_ ? fmt::format("the best so far ({} bytes) is in {}; the same command goes on from {}", result_.trials[*best_].size_bytes, options_.output,
-                               state_.folder())
+    return best_ ? fmt::format("the best so far ({} bytes) is in {}; the same command goes on from {}", result_.trials[*best_].size_bytes,
+                               options_.output, state_.folder())
                  : fmt::format("nothing passed so far; the same command goes on from {}", state_.folder());
   }
 
@@ -344,10 +356,15 @@ class Search {
       describe_layers();
     }
     find_pareto();
-    if (state_.known() > 0) result_.notes.push_back(fmt::format("{} trials were taken from {}", std::min<std::size_t>(state_.known(), result_.trials.size()), state_.folder()));
-    if (!best_) result_.notes.push_back(fmt::format("no network passes: nothing was written; allow more than --max-drop {:g}, or more trials", options_.max_drop));
+    if (state_.known() > 0)
+      result_.notes.push_back(
+          fmt::format("{} trials were taken from {}", std::min<std::size_t>(state_.known(), result_.trials.size()), state_.folder()));
+    if (!best_)
+      result_.notes.push_back(
+          fmt::format("no network passes: nothing was written; allow more than --max-drop {:g}, or more trials", options_.max_drop));
     if (best_ && options_.max_size && result_.trials[*best_].size_bytes > *options_.max_size)
-      result_.notes.push_back(fmt::format("--max-size {} was not reached within --max-drop {:g}; allow more loss or more trials", *options_.max_size, options_.max_drop));
+      result_.notes.push_back(fmt::format("--max-size {} was not reached within --max-drop {:g}; allow more loss or more trials",
+                                          *options_.max_size, options_.max_drop));
     return std::move(result_);
   }
 
@@ -357,14 +374,14 @@ class Search {
     const char* unit = judge_->truth().figures.kl ? "nats" : "noise / signal";
     for (std::size_t l = 0; l < best.size(); ++l) {
       const Layer& layer = space_->layers()[l];
-      TuneLayer row{.name = layer.name, .op_type = layer.op_type, .weights = layer.weights, .form = std::string(form_of(best[l]).name), .reason = {}};
-      std::size_t now = 0;
-      while (forms[now].letter != best[l]) ++now;
+      TuneLayer row{
+          .name = layer.name, .op_type = layer.op_type, .weights = layer.weights, .form = std::string(form_of(best[l]).name), .reason = {}};
+      const std::size_t now = index_of_form(best[l]);
       if (best[l] == 'f') {
         row.reason = fmt::format("in integers it alone costs {:.3g} {}, and uniform quantization loses too much", layer.full_damage, unit);
       } else {
         row.reason = fmt::format("alone it costs {:.3g} {}", layer.damage[now], unit);
-        const double saved = static_cast<double>(layer.weights) * (8 - form_of(best[l]).bits) / 8;
+        const double saved = static_cast<double>(layer.weights) * (8 - space_->stored_bits(now)) / 8;
         if (saved > 0) row.reason += fmt::format(" and saves {:.0f} bytes", saved);
         if (now + 1 < forms.size()) {
           row.reason += fmt::format("; {} would cost {:.3g}", forms[now + 1].name, layer.damage[now + 1]);

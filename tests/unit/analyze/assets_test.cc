@@ -66,13 +66,15 @@ TEST(AnalyzeAssets, IntactModelsHaveNoCause) {
 
 TEST(AnalyzeAssets, ChannelOrderOfMobileNet) {
   NEED_ASSETS();
-  expect_first(load("mobilenet_v1_0.75_224", kImages, 64, [](PreprocessRecipe& r) { r.channel_order = PreprocessRecipe::ChannelOrder::kBgr; }),
-               "channel_order");
+  expect_first(
+      load("mobilenet_v1_0.75_224", kImages, 64, [](PreprocessRecipe& r) { r.channel_order = PreprocessRecipe::ChannelOrder::kBgr; }),
+      "channel_order");
 }
 
 TEST(AnalyzeAssets, ScaleOfMobileNet) {
   NEED_ASSETS();
-  expect_first(load("mobilenet_v1_0.75_224", kImages, 24, [](PreprocessRecipe& r) { r.divide = 1, r.mean = {0}, r.std = {1}; }), "input_scale");
+  expect_first(load("mobilenet_v1_0.75_224", kImages, 24, [](PreprocessRecipe& r) { r.divide = 1, r.mean = {0}, r.std = {1}; }),
+               "input_scale");
 }
 
 // A node of this op whose output is read by convolutions alone.
