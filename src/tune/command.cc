@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,27 +28,28 @@ class Child {
   Child(const std::string& command, const std::string& folder) {
     std::array<int, 2> ends{};
     if (pipe2(ends.data(), O_CLOEXEC) != 0) fail(ErrorCode::kIo, "command:{}: no pipe: {}", command, std::strerror(errno));
-    // Made before the fork: memory must not be allocated between fork and exec.
-    const std::string line = command + " \"$0\"";
-    std::array<const char*, 5> arguments = {"sh", "-c", line.c_str(), folder.c_str(), nullptr};
-    pid_ = fork();
-    if (pid_ < 0) {
-      close(ends[0]);
-      close(ends[1]);
-      fail(ErrorCode::kIo, "command:{}: cannot be started: {}", command, std::strerror(errno));
-    }
-    if (pid_ == 0) {
-      setpgid(0, 0);
-      signal(SIGINT, SIG_DFL);
-      signal(SIGTERM, SIG_DFL);
-      signal(SIGPIPE, SIG_DFL);
-      dup2(ends[1], STDOUT_FILENO);
-      execv("/bin/sh", const_cast<char* const*>(arguments.data()));
-      _exit(127);
-    }
-    setpgid(pid_, pid_);
+    std::string shell = "sh", option = "-c", line = command + " \"$0\"", argument = folder;
+    const std::array<char*, 5> arguments = {shell.data(), option.data(), line.data(), argument.data(), nullptr};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+    posix_spawnattr_init(&attributes);
+    sigset_t ignored;
+    sigemptyset(&ignored);
+    for (const int signal : {SIGINT, SIGTERM, SIGPIPE, SIGXFSZ}) sigaddset(&ignored, signal);
+    posix_spawnattr_setsigdefault(&attributes, &ignored);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
+    const int error = posix_spawn(&pid_, "/bin/sh", &actions, &attributes, arguments.data(), environ);
+    posix_spawn_file_actions_destroy(&actions);
+    posix_spawnattr_destroy(&attributes);
     close(ends[1]);
     out_ = ends[0];
+    if (error != 0) {
+      close(out_);
+      fail(ErrorCode::kIo, "command:{}: cannot be started: {}", command, std::strerror(error));
+    }
   }
   ~Child() {
     if (!waited_) {
