@@ -13,6 +13,7 @@ constexpr double kZ = 1.959963984540054;  // 97.5 % of the normal distribution
 // Few samples cannot tell a drop of one point: top-1 moves by whole samples, in both directions. The mean probability of the labels moves
 // long before classes do and scatters far less, so it must hold as well, and disagreement must not be many times the drop.
 constexpr double kDisagreement = 6;
+constexpr double kProbability = 2;  // 8 bits alone take a point or two of a confident network's probability, and no class
 
 }  // namespace
 
@@ -89,7 +90,7 @@ void rate(TuneTrial& trial, TuneMetric metric, double max_drop, const Judgement&
       trial.low = interval.low;
       trial.high = interval.high;
       const double lost = labelled > 0 ? 100 * probability_lost / static_cast<double>(labelled) : 0;
-      trial.passes = float_value - trial.value <= max_drop && disagreement <= kDisagreement * max_drop && lost <= max_drop;
+      trial.passes = float_value - trial.value <= max_drop && disagreement <= kDisagreement * max_drop && lost <= kProbability * max_drop;
       break;
     }
     case TuneMetric::kAgreement: {
