@@ -10,10 +10,9 @@ namespace {
 
 constexpr double kZ = 1.959963984540054;  // 97.5 % of the normal distribution
 
-// Few samples cannot tell a drop of one point: top-1 moves by whole samples, in both directions. The mean probability of the labels moves
-// long before classes do and scatters far less, so it must hold as well, and disagreement must not be many times the drop.
-constexpr double kDisagreement = 6;
-constexpr double kProbability = 2;  // 8 bits alone take a point or two of a confident network's probability, and no class
+// Few samples cannot tell a drop of one point: top-1 moves by whole samples, in both directions. What was right and is wrong now may be
+// twice the drop, whatever else came right by luck; and classes that change, right or wrong, six times.
+constexpr double kLost = 2, kDisagreement = 6;
 
 }  // namespace
 
@@ -67,15 +66,15 @@ void rate(TuneTrial& trial, TuneMetric metric, double max_drop, const Judgement&
           std::optional<double> uniform, double command_value) {
   trial.figures = found.figures;
   std::int64_t right = 0, labelled = 0, agreeing = 0, rows = 0;
-  double probability_lost = 0, kl = 0, kl_squares = 0;
-  std::int64_t scored = 0;
+  double kl = 0, kl_squares = 0;
+  std::int64_t scored = 0, lost = 0;
   for (std::size_t i = 0; i < found.samples.size(); ++i) {
     const Verdict& v = found.samples[i];
     labelled += v.labelled ? 1 : 0;
     right += v.right ? 1 : 0;
     agreeing += v.agreeing;
     rows += v.rows;
-    if (v.labelled) probability_lost += std::exp(-truth.samples[i].log_loss) - std::exp(-v.log_loss);
+    lost += truth.samples[i].right && !v.right ? 1 : 0;
     if (v.kl) {
       ++scored;
       kl += *v.kl;
@@ -89,8 +88,8 @@ void rate(TuneTrial& trial, TuneMetric metric, double max_drop, const Judgement&
       trial.value = found.figures.top1.value_or(0);
       trial.low = interval.low;
       trial.high = interval.high;
-      const double lost = labelled > 0 ? 100 * probability_lost / static_cast<double>(labelled) : 0;
-      trial.passes = float_value - trial.value <= max_drop && disagreement <= kDisagreement * max_drop && lost <= kProbability * max_drop;
+      const double share_lost = labelled > 0 ? 100.0 * static_cast<double>(lost) / static_cast<double>(labelled) : 0;
+      trial.passes = float_value - trial.value <= max_drop && disagreement <= kDisagreement * max_drop && share_lost <= kLost * max_drop;
       break;
     }
     case TuneMetric::kAgreement: {
