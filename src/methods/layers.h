@@ -40,6 +40,7 @@ struct LayerEdit {
   std::optional<Tensor> weights;
   std::optional<std::vector<float>> bias;  // one an output channel; added where the node has none
   std::optional<QuantParams> grid;         // pinned for the weights
+  std::optional<QuantParams> output;       // pinned for the layer's outputs; layers after it see it
 };
 // Pins under the name that the weights end up with. Node ids do not change, value ids may.
 void apply_edits(MethodState& state, const std::map<NodeId, LayerEdit>& edits);

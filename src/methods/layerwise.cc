@@ -104,6 +104,10 @@ class Pass {
       if (view) {
         const auto reference = layer_view(state_.reference, n);
         if (reference) edits[n] = visit_layer(n, *view, *reference, weights, bias);
+        if (reference && edits[n].output) {
+          state_.ranges.entries[state_.graph.value(view->output).name].pinned = *edits[n].output;
+          plan_ = plan_quantization(state_.graph, state_.ranges, state_.scheme);
+        }
         changes.weights = &weights;
         changes.bias = bias.defined() ? &bias : nullptr;
       }
@@ -236,7 +240,7 @@ class Pass {
 
   MethodState& state_;
   const LayerVisitor& visit_;
-  const QuantizationPlan plan_;
+  QuantizationPlan plan_;
   const bool with_data_;
   const std::size_t samples_;
   ThreadPool pool_;
