@@ -258,7 +258,9 @@ std::optional<Place> PlanBuilder::joined_place(ValueId v, Layout layout, Room ro
 
   Place& place = plan_->places[index(whole)];
   if (!place.stored) {
-    if (auto outer = joined_place(whole, layout, Room::kBetweenRows)) {
+    // What is joined along another axis than the last one lies dense.
+    auto outer = joined_place(whole, layout, is_last ? Room::kBetweenRows : Room::kNone);
+    if (outer && (is_last || outer->ld == row_length(*shape_y, layout))) {
       place = std::move(*outer);
     } else {
       place = {.ref = temporary(element_count(*shape_y)),
@@ -270,7 +272,6 @@ std::optional<Place> PlanBuilder::joined_place(ValueId v, Layout layout, Room ro
   }
   if (place.layout != layout) return std::nullopt;
   const bool dense = place.ld == row_length(*shape_y, layout);
-  if (!is_last && !dense) return std::nullopt;
   std::int64_t step = 1;
   for (std::size_t d = at + 1; d < lies.size(); ++d) step *= lies[d];
   Place part{
@@ -305,6 +306,7 @@ Ref PlanBuilder::write(const Node& node, ValueId v, Layout layout) {
   const Shape value_shape = shape(node, v);
   if (value_shape.size() < 3) layout = Layout::kPlain;
   const std::int64_t length = row_length(value_shape, layout);
+  if (plan_->places[index(v)].stored) return write_rows(node, v, layout).ref;  // a join that has its parts already, dense
   if (auto joined = joined_place(v, layout, Room::kNone); joined && joined->ld == length) return write_rows(node, v, layout).ref;
   const Ref ref = temporary(element_count(value_shape));
   settle(v, {.ref = ref, .layout = layout, .shape = value_shape, .ld = length, .stored = true});
@@ -367,8 +369,17 @@ std::optional<PlanBuilder::Sum> PlanBuilder::write_sum(const Node& node, Layout 
   result.other = read_rows(add, other, layout);
   // Kernels write rows of columns under masks of up to 64 bytes; what they read next must not lie behind a mask, or it waits for the store.
   constexpr std::int64_t kWidestStore = 64;
+  // Nodes between this one and the sum's run after it.
+  const auto is_read_between = [&](std::int32_t buffer) {
+    for (NodeId between = current_ + 1; between < reader; ++between) {
+      for (const ValueId input : program_.model.graph.node(between).inputs) {
+        if (input != kNoValue && plan_->places[index(input)].stored && plan_->places[index(input)].ref.buffer == buffer) return true;
+      }
+    }
+    return false;
+  };
   if (result.other.ld % kWidestStore == 0 && !is_joined(sum) &&
-      can_lie_over(other, layout, element_count(value_shape), reader, node.inputs)) {
+      can_lie_over(other, layout, element_count(value_shape), reader, node.inputs) && !is_read_between(result.other.ref.buffer)) {
     result.dst = result.other;
     settle(sum, {.ref = result.dst.ref, .layout = layout, .shape = value_shape, .ld = result.dst.ld, .stored = true});
   } else {

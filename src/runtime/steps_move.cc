@@ -32,9 +32,10 @@ void lower_concat(PlanBuilder& plan, const Node& node) {
     if (plan.layout_of(v) == Layout::kChannelsLast) layout = Layout::kChannelsLast;
   }
   const auto at = static_cast<std::size_t>(physical_axis(axis, rank, layout));
-  const Rows dst = plan.write_rows(node, node.output(0), layout);
   const Shape whole = physical_shape(y, layout);
   const bool is_last = at + 1 == whole.size();
+  const Rows dst = is_last ? plan.write_rows(node, node.output(0), layout)
+                           : Rows{.ref = plan.write(node, node.output(0), layout), .ld = row_length(y, layout)};
   // Joined along the last axis, rows of the output take rows of the parts; else whatever lies behind the axis is one run.
   const std::int64_t rows = product(whole, 0, at);
   const std::int64_t row_bytes = is_last ? dst.ld : product(whole, at, whole.size());

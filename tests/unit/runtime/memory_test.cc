@@ -120,6 +120,37 @@ TEST(Memory, SumsBehindConvolutionsAreOneStep) {
   EXPECT_EQ(steps_with(model, "qadd"), 1);
 }
 
+// The sum is made as soon as the convolution is, but others read what it would lie over before its own node comes.
+TEST(Memory, SumsDoNotLieOverWhatIsReadBeforeTheirNode) {
+  const std::string text =
+      "input x float32[N,64,4,3]\nconst w float32[64,64,1,1] splat 0.03125\nconst k float32[64,64,1,1] splat -0.0625\n"
+      "const from int64[1] = {0}\nconst to int64[1] = {64}\nconst axis int64[1] = {1}\n";
+  const QuantizedGraph between =
+      model_of(text + "a = Conv(x, w)\nb = Tanh(a)\nc = Conv(b, k)\nd = Sigmoid(a)\ne = Add(c, a)\noutput d\noutput e\n");
+  steps_with(between, "none");
+  // By way of a view.
+  const QuantizedGraph view = model_of(text +
+                                       "a = Conv(x, w)\nb = Tanh(a)\nv = Transpose(a) [perm=[0, 2, 3, 1]]\nc = Conv(b, k)\nd = Sigmoid(v)\n"
+                                       "e = Sub(a, c)\noutput d\noutput e\n");
+  steps_with(view, "none");
+}
+
+// Images side by side, or one below the other, as channels of another join: no run of bytes.
+TEST(Memory, JoinsOfRowsInsideOfJoinsOfChannels) {
+  for (const char* axes : {"2", "3", "-1", "0"}) {
+    SCOPED_TRACE(axes);
+    const std::string side = axes;
+    const std::string shape = side == "2" ? "[N,3,8,5]" : side == "0" ? "[N,3,4,5]" : "[N,3,4,10]";
+    const QuantizedGraph model = model_of("input x float32[N,3,4,5]\ninput z float32" + (side == "0" ? std::string("[M,3,4,5]") : shape) +
+                                          "\n" + kWeights + "a = Conv(x, w)\nb = Tanh(a)\nc = Concat(a, b) [axis=" + side + "]\n" +
+                                          (side == "0" ? "f = Conv(z, w)\ng = Concat(f, f) [axis=0]\n" : "g = Conv(z, w)\n") +
+                                          "d = Concat(c, g) [axis=1]\ne = Tanh(d)\noutput e\n");
+    steps_with(model, "none");
+    const auto one = test::random_inputs(model.graph, 4, -1.0F, 1.0F, 1);
+    test::expect_agreement(model, one, 1);
+  }
+}
+
 TEST(Memory, SessionsAtOnceShareTheWeights) {
   const QuantizedGraph model = model_of(std::string("input x float32[N,3,16,15]\n") + kWeights +
                                         "a = Conv(x, w)\nb = Conv(a, k) [group=4, pads=[1, 1, 1, 1]]\nc = Add(a, b)\noutput c\n");
