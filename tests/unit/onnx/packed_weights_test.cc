@@ -120,7 +120,7 @@ input a float32[2,40]
 const b uint8[3,3,8] splat 151
 const s float32[9] = {1, 2, 3, 4, 5, 6, 7, 8, 9}
 const z uint8[6] = {135, 8, 120, 7, 136, 9}
-y = MatMulNBits(a, b, s, z) [K=40, N=3, bits=4, block_size=16] name "product"
+y = com.microsoft:MatMulNBits(a, b, s, z) [K=40, N=3, bits=4, block_size=16] name "product"
 output y)";
 
 TEST(MatMulNBits, IsReadAsItsDefinition) {
