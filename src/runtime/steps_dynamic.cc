@@ -242,6 +242,8 @@ bool DynamicLowering::lower_quantize(PlanBuilder& plan, NodeId id) {
     if (product.input(0) != q || product.input(1) == q || product.input(2) != z) return false;
     auto layer = match(plan, reader, s);
     if (!layer) return false;
+    // A constant of more axes than the product gives the result more axes, too.
+    if (plan.shape(product, layer->output) != plan.shape(product, product.output(0))) return false;
     layers[reader] = std::move(*layer);
   }
   if (layers.empty() || readers_[index(z)].size() != layers.size() || readers_[index(s)].size() != layers.size()) return false;

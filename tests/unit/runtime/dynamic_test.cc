@@ -227,6 +227,71 @@ TEST(DynamicLayers, OtherReadersKeepTheNodes) {
   test::expect_agreement(model, {&x, 1});
 }
 
+// Ranges at the ends of float32, shapes that change between runs, and images of which there are none.
+TEST(DynamicLayers, ExtremeRangesAndChangingShapes) {
+  Text t(15);
+  t.add("input x float32[N,2,H,4]");
+  t.layer({.x = "x",
+           .name = "a",
+           .shape = "[16,2,3,3]",
+           .attributes = " [pads=[1,1,1,1]]",
+           .weights = 288,
+           .channels = 16,
+           .broadcast = "1,16,1,1"});
+  t.layer({.x = "a",
+           .name = "y",
+           .shape = "[3,16,1,1]",
+           .weights = 48,
+           .channels = 3,
+           .broadcast = "1,3,1,1",
+           .zero_points = 1,
+           .end = "Relu"});
+  t.add("output y");
+  const QuantizedGraph model = model_of(t.graph());
+  const Program program = lower(QuantizedGraph(model));
+  Session session(program, {.threads = 3});
+  for (const Shape& shape : {Shape{2, 2, 4, 4}, Shape{1, 2, 3, 4}, Shape{0, 2, 3, 4}, Shape{5, 2, 1, 4}, Shape{2, 2, 4, 4}}) {
+    for (const float scale : {1.0F, 1e-38F, 1e-45F, 1e34F, -1.0F}) {
+      SCOPED_TRACE(testing::Message() << to_string(shape) << " " << scale);
+      Tensor x = noise(shape, t.random());
+      for (float& v : x.mutable_data<float>()) v *= scale;
+      const auto expected = simulate(model, {&x, 1});
+      const auto outputs = session.run({&x, 1});
+      ASSERT_EQ(outputs.size(), 1U);
+      EXPECT_TRUE(bit_equal(outputs[0], expected[0]));
+    }
+  }
+}
+
+// A scale of more axes than the product gives the result more axes.
+TEST(DynamicLayers, AScaleOfMoreAxesChangesTheShape) {
+  Text t(16);
+  t.add("input x float32[2,3]");
+  t.add("input u float32[1,2,4,4]");
+  t.layer({.x = "x",
+           .name = "y",
+           .op = "MatMulInteger",
+           .shape = "[3,5]",
+           .weights = 15,
+           .channels = 5,
+           .broadcast = "1,1,5",
+           .per_channel = true,
+           .bias = false});
+  t.layer({.x = "u",
+           .name = "v",
+           .shape = "[3,2,3,3]",
+           .weights = 54,
+           .channels = 3,
+           .broadcast = "1,1,3,1,1",
+           .per_channel = true,
+           .bias = false});
+  t.add("output y");
+  t.add("output v");
+  const QuantizedGraph model = model_of(t.graph());
+  const Tensor inputs[] = {noise({2, 3}, t.random()), noise({1, 2, 4, 4}, t.random())};
+  test::expect_agreement(model, inputs);
+}
+
 TEST(DynamicLayers, ANumberThatIsNoneIsRefused) {
   Text t(14);
   t.add("input x float32[1,2,4,4]");

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "nibble/error.h"
 #include "nibble/onnx.h"
 #include "support/quantized.h"
 #include "unit/runtime/agreement.h"
@@ -247,6 +248,31 @@ TEST(Runtime, RandomNetworksAgree) {
     if (testing::Test::HasFailure()) return;
   }
   EXPECT_GT(integers, 1000);
+}
+
+// A batch of no images, between batches of some, in one session.
+TEST(Runtime, RandomNetworksOfNoImages) {
+  for (unsigned seed = 1; seed <= 60; ++seed) {
+    const std::string text = RandomNetwork(seed).text();
+    SCOPED_TRACE("seed " + std::to_string(seed) + "\n" + text);
+    const QuantizedGraph model = test::quantize_on_random(parse_graph_text(text), QuantScheme{}, seed);
+    Session session(lower(QuantizedGraph(model)), {.threads = 2});
+    for (const std::int64_t batch : {2, 0, 5, 1}) {
+      const auto inputs = test::random_inputs(model.graph, seed, -1.0F, 1.0F, batch);
+      std::vector<Tensor> expected;
+      try {
+        expected = simulate(model, inputs);
+      } catch (const Error&) {
+        EXPECT_EQ(batch, 0);  // a Reshape cannot tell what an axis is, where there are no elements
+        EXPECT_THROW(session.run(inputs), Error);
+        continue;
+      }
+      const auto outputs = session.run(inputs);
+      ASSERT_EQ(outputs.size(), expected.size());
+      for (std::size_t i = 0; i < outputs.size(); ++i) EXPECT_TRUE(bit_equal(outputs[i], expected[i])) << "output " << i << " of " << batch;
+    }
+    if (testing::Test::HasFailure()) return;
+  }
 }
 
 // What is written is read back: the same outputs to the bit, in both export forms.
