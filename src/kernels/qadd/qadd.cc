@@ -5,6 +5,7 @@
 
 #include "kernels/kernel_name.h"
 #include "kernels/qadd/kernels.h"
+#include "kernels/requantize/requantize.h"
 
 namespace nibble::kernels {
 
@@ -112,7 +113,8 @@ void qadd(Isa isa, const Adder& adder, const BinaryCall& call, std::int64_t row_
 
 void qmul(Isa isa, const Requantizer& requantizer, std::int32_t za, std::int32_t zb, const BinaryCall& call, std::int64_t row_begin,
           std::int64_t row_end) {
-  const RowFn kernel = requantizer.law == RequantizeLaw::kFloat32 ? find("qmul", "u8u8f32", isa) : nullptr;
+  const bool float32 = requantizer.law == RequantizeLaw::kFloat32;
+  const RowFn kernel = find("qmul", float32 ? "u8u8f32" : "u8u8s32", isa);
   if (kernel == nullptr) {
     reference(call, row_begin, row_end,
               [&](std::int64_t a, std::int64_t b) { return multiply_elements(a, za, b, zb, requantizer, call.grid); });
@@ -123,6 +125,11 @@ void qmul(Isa isa, const Requantizer& requantizer, std::int32_t za, std::int32_t
   row.f = static_cast<float>(call.grid.zero_point);
   row.za = za;
   row.zb = zb;
+  if (!float32) {
+    const IntegerMultiplier m = integer_multiplier(requantizer);
+    row.ma = m.m0;
+    row.shift = m.shift;
+  }
   rows(kernel, row, call, row_begin, row_end);
 }
 

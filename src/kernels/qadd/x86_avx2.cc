@@ -1,4 +1,6 @@
 // 8 elements a step; the tail goes through a buffer, so that nothing past the rows is read.
+#include "kernels/requantize/x86_avx2.h"
+
 #include <immintrin.h>
 
 #include <cstddef>
@@ -85,6 +87,18 @@ void qmul_float32_avx2(const BinaryRow& row) {
       row, [&](__m256i a, __m256i b) __attribute__((always_inline)) {
         const __m256i p = _mm256_mullo_epi32(_mm256_sub_epi32(a, za), _mm256_sub_epi32(b, zb));
         return clamp.from_float(_mm256_add_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(p), r), f));
+      });
+}
+
+void qmul_fixed_point_avx2(const BinaryRow& row) {
+  const Clamp clamp(row);
+  const __m256i za = _mm256_set1_epi32(row.za + row.offset_a), zb = _mm256_set1_epi32(row.zb + row.offset_b);
+  const __m256i m0 = _mm256_set1_epi32(row.ma), shift = _mm256_set1_epi32(row.shift), zero_point = _mm256_set1_epi32(row.zero_point);
+  const __m256i lo = _mm256_set1_epi64x(row.qmin - row.zero_point), hi = _mm256_set1_epi64x(row.qmax - row.zero_point);
+  for_each(
+      row, [&](__m256i a, __m256i b) __attribute__((always_inline)) {
+        const __m256i p = _mm256_mullo_epi32(_mm256_sub_epi32(a, za), _mm256_sub_epi32(b, zb));
+        return clamp.from_int(_mm256_add_epi32(scale_fixed_point(p, m0, shift, lo, hi), zero_point));
       });
 }
 

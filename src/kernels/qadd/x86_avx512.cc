@@ -1,5 +1,7 @@
 // 64 elements a step: bytes to the original integers (an int8 tensor, stored with 128 added, is read as int8 after a flip of the top bit),
 // to floats and back. Masks keep the tail inside of the rows.
+#include "kernels/requantize/x86_avx512.h"
+
 #include <immintrin.h>
 
 #include "kernels/qadd/kernels.h"
@@ -90,6 +92,17 @@ void qmul_float32_avx512(const BinaryRow& row) {
       row, [&](__m512i a, __m512i b) __attribute__((always_inline)) {
         const __m512i p = _mm512_mullo_epi32(_mm512_sub_epi32(a, za), _mm512_sub_epi32(b, zb));
         return to_int(_mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(p), r), f));
+      });
+}
+
+void qmul_fixed_point_avx512(const BinaryRow& row) {
+  const __m512i za = _mm512_set1_epi32(row.za), zb = _mm512_set1_epi32(row.zb);
+  const __m512i m0 = _mm512_set1_epi32(row.ma), shift = _mm512_set1_epi32(row.shift), zero_point = _mm512_set1_epi32(row.zero_point);
+  const __m512i lo = _mm512_set1_epi64(row.qmin - row.zero_point), hi = _mm512_set1_epi64(row.qmax - row.zero_point);
+  for_each(
+      row, [&](__m512i a, __m512i b) __attribute__((always_inline)) {
+        const __m512i p = _mm512_mullo_epi32(_mm512_sub_epi32(a, za), _mm512_sub_epi32(b, zb));
+        return _mm512_add_epi32(scale_fixed_point(p, m0, shift, lo, hi), zero_point);
       });
 }
 

@@ -7,22 +7,13 @@
 #include "numeric/rounding.h"
 
 namespace nibble::kernels {
-namespace {
 
-struct Integers {
-  std::int32_t m0;
-  std::uint8_t shift;
-};
-
-// Law shift as m0 2^-shift: the same rounding. Beyond 62 places an int32 accumulator leaves nothing, and beyond 2^30 everything but 0
-// saturates.
-Integers integers_of(const Requantizer& r) {
+// Law shift: beyond 62 places an int32 accumulator leaves nothing, and beyond 2^30 everything but 0 saturates.
+IntegerMultiplier integer_multiplier(const Requantizer& r) {
   if (r.law == RequantizeLaw::kFixedPoint) return {r.fixed.m0, static_cast<std::uint8_t>(r.fixed.shift)};
   if (r.shift > 0) return {1, static_cast<std::uint8_t>(std::min(r.shift, 62))};
   return {std::int32_t{1} << std::min(-r.shift, 30), 0};
 }
-
-}  // namespace
 
 void RequantizeTable::set_grid(const OutputGrid& grid) {
   view_.zero_point = grid.zero_point;
@@ -51,7 +42,7 @@ RequantizeTable::RequantizeTable(std::span<const Requantizer> one, std::int64_t 
   auto* m0 = reinterpret_cast<std::int32_t*>(memory_.get());
   auto* shift = reinterpret_cast<std::uint8_t*>(m0 + size);
   for (std::size_t c = 0; c < size; ++c) {
-    const Integers v = integers_of(at(c));
+    const IntegerMultiplier v = integer_multiplier(at(c));
     m0[c] = v.m0;
     shift[c] = v.shift;
   }

@@ -12,6 +12,13 @@
 
 namespace nibble::kernels {
 
+// m0 2^-shift, shift 0..62, of a Requantizer whose law is one of the integer ones: the same rounding for every int32 accumulator.
+struct IntegerMultiplier {
+  std::int32_t m0;
+  std::uint8_t shift;
+};
+IntegerMultiplier integer_multiplier(const Requantizer& requantizer);
+
 // Owns what a Requantize points to, one entry a channel plus slack.
 class RequantizeTable {
  public:

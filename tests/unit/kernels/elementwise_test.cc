@@ -73,6 +73,45 @@ TEST_P(Elementwise, AddAndMultiply) {
   }
 }
 
+// Multiplication in integers: every law that has no floats, shifts from where all saturates to where nothing is left, ties, both grids.
+TEST_P(Elementwise, MultiplyEveryPairInIntegers) {
+  Bytes a(65536), b(65536), dst(65536);
+  for (std::int64_t i = 0; i < 65536; ++i) {
+    a[i] = static_cast<std::uint8_t>(i);
+    b[i] = static_cast<std::uint8_t>(i >> 8);
+  }
+  std::vector<Requantizer> requantizers;
+  for (const int shift : {-70, -31, -30, -3, 0, 1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 61, 62, 63, 90})
+    requantizers.push_back({.law = RequantizeLaw::kShift, .fixed = {}, .shift = shift});
+  for (const int shift : {1, 2, 23, 31, 32, 37, 38, 39, 46, 47, 48, 61, 62})
+    for (const std::int32_t m0 : {1 << 30, (1 << 30) + (1 << 29), std::numeric_limits<std::int32_t>::max()})
+      requantizers.push_back({.law = RequantizeLaw::kFixedPoint, .fixed = {.m0 = m0, .shift = shift}});
+  int which = 0;
+  for (const Requantizer& requantizer : requantizers) {
+    // Stored as int8 with 128 added, or as uint8; the zero points at an end and inside.
+    const int offset = which % 2 == 0 ? 0 : 128;
+    const std::int32_t za = (which % 3 == 0 ? 0 : which % 3 == 1 ? 255 : 119) - offset, zb = 131 - offset;
+    const OutputGrid grid = which++ % 4 < 2 ? OutputGrid{.zero_point = 77 - offset, .qmin = 0 - offset, .qmax = 255 - offset}
+                                            : OutputGrid{.zero_point = 130 - offset, .qmin = 130 - offset, .qmax = 201 - offset};
+    const BinaryCall call{.a = a.data(),
+                          .ld_a = 256,
+                          .b = b.data(),
+                          .ld_b = 256,
+                          .dst = dst.data(),
+                          .ld_dst = 256,
+                          .columns = 256,
+                          .offset_a = offset,
+                          .offset_b = offset,
+                          .offset_dst = offset,
+                          .grid = grid};
+    qmul(GetParam(), requantizer, za, zb, call, 0, 256);
+    for (std::int64_t i = 0; i < 65536; ++i)
+      ASSERT_EQ(dst[i] - offset, multiply_elements(a[i] - offset, za, b[i] - offset, zb, requantizer, grid))
+          << +a[i] << " * " << +b[i] << ", shift " << requantizer.shift << ", m0 " << requantizer.fixed.m0 << " 2^-"
+          << requantizer.fixed.shift << ", zero point " << za;
+  }
+}
+
 // All 65536 pairs of one addition with the zero point inside of the sum.
 TEST_P(Elementwise, AddEveryPair) {
   Bytes a(65536), b(65536), dst(65536);
