@@ -7,7 +7,7 @@ packages_build="g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcli11-dev
 packages_test="libgtest-dev libgmock-dev binutils python3 python3-onnx python3-numpy python3-pil"
 # scripts/test --aarch64: a cross compiler, an emulator, and what the kernels' tests are built from.
 packages_aarch64="g++ g++-aarch64-linux-gnu qemu-user cmake ninja-build libfmt-dev libgtest-dev libgmock-dev"
-# benchmarks/
+# benchmarks/, which scripts/test builds as well.
 packages_benchmark="libbenchmark-dev"
 # Never installed by a script. node and npm: ONNX Runtime as an outside judge (tools/peers). clang-tidy and gcovr: the presets tidy and coverage.
 # python3-torch: training the demo's network again (tools/demo).
