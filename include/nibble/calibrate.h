@@ -25,7 +25,7 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
-// What the observer needs to know of the grid that its range is for (entropy, mse and aciq depend on it).
+// What the observer needs to know of the grid that its range is for (entropy, mse, aciq and power_of_two depend on it).
 struct ObserverTarget {
   QuantType type;
   bool symmetric = false;
@@ -48,7 +48,7 @@ class Observer {
 
 // One row for each method; the command line, the documents and `nibble list observers` read it.
 struct ObserverInfo {
-  std::string_view name;  // "min_max", "average", "moving_average", "mean_std", "percentile", "entropy", "mse", "aciq"
+  std::string_view name;  // "min_max", "average", "moving_average", "mean_std", "percentile", "entropy", "mse", "aciq", "power_of_two"
   std::string_view summary;
   std::string_view source;   // paper and equation
   std::string_view options;  // "percentile=99.999"

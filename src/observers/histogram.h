@@ -1,4 +1,4 @@
-// The histogram that percentile, entropy, mse and aciq share.
+// The histogram that percentile, entropy, mse, aciq and power_of_two share.
 //
 // Bin k holds the values x with floor(x / 2^e) == k: bins are aligned at multiples of a power of two. The exponent e is the smallest one
 // for which all bins between the least and the greatest value are at most kMaxBins, so it follows from lo and hi alone. When the range

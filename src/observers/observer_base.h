@@ -63,6 +63,7 @@ std::unique_ptr<Observer> make_percentile(const ObserverOptions& options);
 std::unique_ptr<Observer> make_entropy(const ObserverOptions& options);
 std::unique_ptr<Observer> make_mse(const ObserverOptions& options);
 std::unique_ptr<Observer> make_aciq(const ObserverOptions& options);
+std::unique_ptr<Observer> make_power_of_two(const ObserverOptions& options);
 
 // An option's value, which must lie in [least, greatest]; Error{kInvalidArgument} otherwise. make_observer() has put the default in.
 double option_within(const ObserverOptions& options, const char* method, const char* name, double least, double greatest);

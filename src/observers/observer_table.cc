@@ -19,6 +19,8 @@ constexpr ObserverInfo kObservers[] = {
     {"entropy", "least KL divergence between the histogram and its quantized form", "Migacz 2017", "", make_entropy},
     {"mse", "least mean |x - Q(x)|^p on the target grid", "Banner et al. 2018; Choukroun et al. 2019", "p=2", make_mse},
     {"aciq", "optimal clip of a fitted Laplace or normal distribution", "Banner et al. 2018 (ACIQ)", "", make_aciq},
+    {"power_of_two", "the power of two as scale that makes the least mean |x - Q(x)|", "Qiu et al. 2016, section 5.1", "",
+     make_power_of_two},
 };
 
 std::string known_names() {

@@ -17,7 +17,7 @@ std::string refusal(const std::string& method) {
   return "";
 }
 
-TEST(ObserverTable, HasTheEightMethods) {
+TEST(ObserverTable, HasTheNineMethods) {
   std::vector<std::string> names;
   for (const ObserverInfo& info : observer_table()) {
     names.emplace_back(info.name);
@@ -27,7 +27,8 @@ TEST(ObserverTable, HasTheEightMethods) {
     if (info.options.empty()) continue;
     EXPECT_NE(make_observer(std::string(info.name) + ":" + std::string(info.options)), nullptr);
   }
-  EXPECT_THAT(names, ::testing::ElementsAre("min_max", "average", "moving_average", "mean_std", "percentile", "entropy", "mse", "aciq"));
+  EXPECT_THAT(names, ::testing::ElementsAre("min_max", "average", "moving_average", "mean_std", "percentile", "entropy", "mse", "aciq",
+                                            "power_of_two"));
 }
 
 TEST(ObserverTable, UnknownNamesListTheKnown) {
