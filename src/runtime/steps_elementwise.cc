@@ -30,7 +30,7 @@ void run_rows(kernels::Isa isa, const BinaryLaw& law, const kernels::BinaryCall&
 }
 
 std::string kernel_name(kernels::Isa isa, const BinaryLaw& law) {
-  return law.kind == Kind::kAdd ? kernels::add_kernel_name(isa) : kernels::mul_kernel_name(isa);
+  return law.kind == Kind::kAdd ? kernels::add_kernel_name(isa, law.adder.law) : kernels::mul_kernel_name(isa, law.requantizer.law);
 }
 
 bool is_per_channel(const Shape& b, const Shape& y) {

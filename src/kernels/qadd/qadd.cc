@@ -32,6 +32,9 @@ void reference(const BinaryCall& call, std::int64_t row_begin, std::int64_t row_
     }
 }
 
+// The kernels' name for the arithmetic of a law.
+std::string_view types_of(RequantizeLaw law) { return law == RequantizeLaw::kFloat32 ? "u8u8f32" : "u8u8s32"; }
+
 using RowFn = void (*)(const BinaryRow&);
 
 struct Row {
@@ -94,7 +97,7 @@ void rows(RowFn kernel, BinaryRow row, const BinaryCall& call, std::int64_t row_
 void qadd(Isa isa, const Adder& adder, const BinaryCall& call, std::int64_t row_begin, std::int64_t row_end) {
   // Each product is at most 2^8 2^21, so the sum and its rounding fit the kernels' 32-bit lanes for shifts up to 30.
   const bool float32 = adder.law == RequantizeLaw::kFloat32;
-  const RowFn kernel = float32 || adder.shift <= 30 ? find("qadd", float32 ? "u8u8f32" : "u8u8s32", isa) : nullptr;
+  const RowFn kernel = float32 || adder.shift <= 30 ? find("qadd", types_of(adder.law), isa) : nullptr;
   if (kernel == nullptr) {
     reference(call, row_begin, row_end, [&](std::int64_t a, std::int64_t b) { return adder(a, b, call.grid); });
     return;
@@ -113,8 +116,7 @@ void qadd(Isa isa, const Adder& adder, const BinaryCall& call, std::int64_t row_
 
 void qmul(Isa isa, const Requantizer& requantizer, std::int32_t za, std::int32_t zb, const BinaryCall& call, std::int64_t row_begin,
           std::int64_t row_end) {
-  const bool float32 = requantizer.law == RequantizeLaw::kFloat32;
-  const RowFn kernel = find("qmul", float32 ? "u8u8f32" : "u8u8s32", isa);
+  const RowFn kernel = find("qmul", types_of(requantizer.law), isa);
   if (kernel == nullptr) {
     reference(call, row_begin, row_end,
               [&](std::int64_t a, std::int64_t b) { return multiply_elements(a, za, b, zb, requantizer, call.grid); });
@@ -125,7 +127,7 @@ void qmul(Isa isa, const Requantizer& requantizer, std::int32_t za, std::int32_t
   row.f = static_cast<float>(call.grid.zero_point);
   row.za = za;
   row.zb = zb;
-  if (!float32) {
+  if (requantizer.law != RequantizeLaw::kFloat32) {
     const IntegerMultiplier m = integer_multiplier(requantizer);
     row.ma = m.m0;
     row.shift = m.shift;
@@ -133,7 +135,7 @@ void qmul(Isa isa, const Requantizer& requantizer, std::int32_t za, std::int32_t
   rows(kernel, row, call, row_begin, row_end);
 }
 
-std::string add_kernel_name(Isa isa) { return best_kernel_name("qadd", "u8u8f32", isa); }
-std::string mul_kernel_name(Isa isa) { return best_kernel_name("qmul", "u8u8f32", isa); }
+std::string add_kernel_name(Isa isa, RequantizeLaw law) { return best_kernel_name("qadd", types_of(law), isa); }
+std::string mul_kernel_name(Isa isa, RequantizeLaw law) { return best_kernel_name("qmul", types_of(law), isa); }
 
 }  // namespace nibble::kernels

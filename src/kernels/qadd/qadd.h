@@ -38,7 +38,7 @@ void qadd(Isa isa, const Adder& adder, const BinaryCall& call, std::int64_t row_
 void qmul(Isa isa, const Requantizer& requantizer, std::int32_t za, std::int32_t zb, const BinaryCall& call, std::int64_t row_begin,
           std::int64_t row_end);
 
-std::string add_kernel_name(Isa isa);
-std::string mul_kernel_name(Isa isa);
+std::string add_kernel_name(Isa isa, RequantizeLaw law);
+std::string mul_kernel_name(Isa isa, RequantizeLaw law);
 
 }  // namespace nibble::kernels

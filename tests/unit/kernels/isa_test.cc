@@ -69,7 +69,8 @@ TEST(Isa, ListHasTheReferenceOfEveryFamily) {
 
 TEST(Isa, Names) {
   EXPECT_EQ(gemm_kernel_name(Isa::kReference, 1, 1, 1), "qgemm_u8s8s32_1x1c1_reference");
-  EXPECT_EQ(add_kernel_name(Isa::kReference), "qadd_u8u8f32_reference");
+  EXPECT_EQ(add_kernel_name(Isa::kReference, RequantizeLaw::kFloat32), "qadd_u8u8f32_reference");
+  EXPECT_EQ(mul_kernel_name(Isa::kReference, RequantizeLaw::kFixedPoint), "qmul_u8u8s32_reference");
 }
 
 }  // namespace
