@@ -1,7 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <filesystem>
+
 #include "methods/layers.h"
 #include "networks.h"
+#include "nibble/onnx.h"
 
 namespace nibble {
 namespace {
@@ -131,6 +135,26 @@ output y)");
   test::Workbench bench = test::workbench(graph, per_tensor(), 1);
   apply_methods(bench.state, parse_methods("equalization"), bench.inputs);
   EXPECT_EQ(print_graph(bench.state.graph), print_graph(graph));
+}
+
+// Without samples that decide, clips stay: the equalized network must be the float network up to float32's rounding.
+TEST(Equalization, RealNetworksStayTheSame) {
+  const char* folder = std::getenv("NIBBLE_ASSETS");
+  const std::filesystem::path assets = folder != nullptr ? folder : NIBBLE_SOURCE_DIR "/../shared/assets";
+  if (!std::filesystem::exists(assets / "models")) GTEST_SKIP() << assets << " is not here: set NIBBLE_ASSETS";
+  for (const char* name : {"mobilenet_v2_1.0_224", "squeezenet1.1_gluon", "cifar10_resnet20", "cifar10_resnet56"}) {
+    Graph graph = import_onnx((assets / "models" / (std::string(name) + ".onnx")).string());
+    canonicalize(graph);
+    const std::shared_ptr<const Dataset> images = synthetic_dataset(graph, {{0, 1}, {0, 1}, {0, 1}}, 2, 5);
+    MethodState state = method_state(graph, {}, {});
+    apply_methods(state, parse_methods("equalization"), {});
+    const double db = MethodJudge(graph, images, 1, nullptr).float_sqnr_db(state.graph);
+    std::string notes;
+    for (const std::string& note : state.notes) notes += note + "; ";
+    EXPECT_GE(db, 90.0) << name << ": " << notes;
+    RecordProperty(name, std::to_string(db) + " dB; " + notes);
+    EXPECT_NE(notes.find("bundles"), std::string::npos) << notes;
+  }
 }
 
 }  // namespace
