@@ -93,6 +93,7 @@ fi
 if wanted four_bits; then
   header "Weights of 4 bits per channel, activations of 8; MobileNetV2's first and last layer 8 bits"
   for methods in none bias_correction gptq adaround weight_clipping,adaround; do row $v2 "$methods" calib $methods --weight-bits 4 --first-last 8; done
+  row $v2 "gptq, affine weights" calib gptq --weight-bits 4 --first-last 8 --weight-affine --full-range --calibrate-method min_max
   for model in cifar10_resnet20 cifar10_resnet56; do
     for methods in none bias_correction weight_clipping,gptq weight_clipping,adaround; do row $model "$methods" calib $methods --weight-bits 4; done
   done
