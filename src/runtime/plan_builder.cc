@@ -15,6 +15,9 @@ namespace {
 
 std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
 
+// Of one value or temporary: more than processors address, and so little that sums and multiples of it fit 64 bits.
+constexpr std::int64_t kMostBytes = std::int64_t{1} << 48;
+
 }  // namespace
 
 bool layouts_agree(const Shape& shape) {
@@ -106,7 +109,9 @@ Shape PlanBuilder::shape(const Node& node, ValueId v) const {
          node.op_type, program_.model.graph.value(v).name, to_string(type));
   Shape shape;
   for (const Dim& dim : type.dims) shape.push_back(dim.size);
-  element_count(shape);
+  if (element_count(shape) > kMostBytes)
+    fail(ErrorCode::kUnsupported, "node '{}' ({}): '{}' of shape {} fits no memory", node.name, node.op_type,
+         program_.model.graph.value(v).name, to_string(shape));
   return shape;
 }
 
@@ -403,6 +408,7 @@ bool PlanBuilder::lies_at(ValueId v, const Rows& rows, Layout layout) const {
 }
 
 Ref PlanBuilder::temporary(std::int64_t bytes) {
+  if (bytes < 0 || bytes > 8 * kMostBytes) fail(ErrorCode::kUnsupported, "a step needs {} bytes, which fit no memory", bytes);
   Ref ref;
   ref.buffer = static_cast<std::int32_t>(plan_->buffers.size());
   plan_->buffers.push_back({.bytes = bytes});

@@ -219,7 +219,8 @@ void lower_conv_transpose(PlanBuilder& plan, const Node& node) {
   const std::int64_t channels = x[1];
   const std::uint8_t zero = static_cast<std::uint8_t>(stored_grid(plan.params(node.input(0))).zero_point);
   const Rows src = plan.read_rows(node, node.input(0), Layout::kChannelsLast);
-  const Ref spread = plan.temporary(x[0] * spread_h * spread_w * channels);
+  // Pads may cancel what dilations spread out, so that the output is small and this is not.
+  const Ref spread = plan.temporary(element_count(Shape{x[0], spread_h, spread_w, channels}));
   const std::int64_t batch = x[0];
   plan.add_step(node, "spread", 0, [=](const RunContext& run) {
     const std::uint8_t* in = run.in(src.ref);

@@ -18,7 +18,7 @@ void lower_packed(PlanBuilder& plan, const Node& node, const PreparedGemm& prepa
   const auto sum = plan.write_sum(node, Layout::kPlain);
   const Rows dst = sum ? sum->dst : plan.write_rows(node, node.output(0), Layout::kPlain);
   kernels::GemmCall call;
-  call.rows = element_count(x) / std::max<std::int64_t>(k, 1);
+  call.rows = element_count(std::span(x).first(x.size() - 1));
   call.ld_src = src.ld;
   call.ld_dst = dst.ld;
   call.requantize = prepared.requantize.view();

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "nibble/error.h"
+#include "nibble/onnx.h"
 #include "support/quantized.h"
 #include "unit/runtime/agreement.h"
 
@@ -285,6 +286,36 @@ TEST_P(UnusualForm, EmptyBatch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, UnusualForm, testing::ValuesIn(kForms), [](const auto& test) { return std::string(test.param.name); });
+
+// Sizes that no memory holds are refused, not wrapped around.
+TEST(UnusualForms, SizesThatFitNoMemory) {
+  for (const char* node : {
+           // 65536 rows and columns of zeros between two pixels, and as many pads: the output is 2 x 2, what is spread out is not.
+           "y = ConvTranspose(x, w) [dilations=[4294967296, 4294967296], pads=[2147483648, 2147483648, 2147483648, 2147483648]]\n",
+           "y = Conv(x, w) [pads=[1073741824, 1073741824, 536870912, 1073741824]]\n",
+       }) {
+    SCOPED_TRACE(node);
+    const std::string head =
+        "graph g\nopset ai.onnx 13\ninput x0 uint8[1,1,2,2]\nconst s float32[] = {0.0078125}\nconst z uint8[] = {128}\nconst zw int8[] = {0}\n"
+        "const wq int8[1,1,2,2] = {1, 50, -50, 25}\nx = DequantizeLinear(x0, s, z)\nw = DequantizeLinear(wq, s, zw)\n";
+    const auto run = [&] {
+      const QuantizedGraph model = quantized_from_onnx_graph(parse_graph_text(head + node + "q = QuantizeLinear(y, s, z)\nd = DequantizeLinear(q, s, z)\noutput d\n"));
+      Session session(lower(QuantizedGraph(model)));
+      session.run(std::vector<Tensor>{Tensor::zeros(DataType::kUInt8, {1, 1, 2, 2})});
+    };
+    EXPECT_THROW(run(), Error);
+  }
+}
+
+// Sums of no products are the bias.
+TEST(UnusualForms, ProductsOfNothing) {
+  const QuantizedGraph model = quantized_from_onnx_graph(
+      parse_graph_text("graph g\nopset ai.onnx 13\ninput x0 uint8[3,0]\nconst s float32[] = {0.0078125}\nconst z uint8[] = {128}\nconst zw int8[] = {0}\n"
+                       "const wq int8[0,5] = {}\nx = DequantizeLinear(x0, s, z)\nw = DequantizeLinear(wq, s, zw)\n"
+                       "y = MatMul(x, w)\nq = QuantizeLinear(y, s, z)\nd = DequantizeLinear(q, s, z)\noutput d\n"));
+  const std::vector<Tensor> inputs = {Tensor::zeros(DataType::kUInt8, {3, 0})};
+  test::expect_agreement(model, inputs);
+}
 
 }  // namespace
 }  // namespace nibble
