@@ -49,4 +49,19 @@ Window pool_window(const Node& node, const Shape& x) {
   return of_axes(nn::resolve_window(node, nn::read_window(node, in.size(), {}), in));
 }
 
+Tap tap_of(const Window& window, std::int64_t output, std::int64_t tap) {
+  Tap result{.inside = true, .padded = true};
+  std::int64_t step = 1;
+  for (std::size_t d = window.kernel.size(); d-- > 0;) {
+    const std::int64_t i = output % window.output[d] * window.stride[d] + tap % window.kernel[d] * window.dilation[d] - window.pad_begin[d];
+    output /= window.output[d];
+    tap /= window.kernel[d];
+    result.inside = result.inside && i >= 0 && i < window.input[d];
+    result.padded = result.padded && i < window.input[d] + window.pad_end[d];
+    result.flat += i * step;
+    step *= window.input[d];
+  }
+  return result;
+}
+
 }  // namespace nibble

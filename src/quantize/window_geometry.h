@@ -20,4 +20,12 @@ Window conv_transpose_window(const Node& node, const Shape& x, const Shape& w);
 // MaxPool, AveragePool.
 Window pool_window(const Node& node, const Shape& x);
 
+// Where one tap of one output lies, both counted row-major.
+struct Tap {
+  bool inside = false;    // on the input
+  bool padded = false;    // on the input or its pads: what count_include_pad counts
+  std::int64_t flat = 0;  // within one plane of the input, row-major; where it is inside
+};
+Tap tap_of(const Window& window, std::int64_t output, std::int64_t tap);
+
 }  // namespace nibble

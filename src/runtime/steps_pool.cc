@@ -73,21 +73,7 @@ WindowSum look_through(const Window& w, const std::uint8_t* plane, std::int64_t 
   WindowSum result;
   const std::int64_t taps = element_count(w.kernel);
   for (std::int64_t t = 0; t < taps; ++t) {
-    std::int64_t flat = 0;
-    std::int64_t step = 1;
-    std::int64_t rest_p = position;
-    std::int64_t rest_t = t;
-    bool inside = true;
-    bool padded = true;
-    for (std::size_t d = w.kernel.size(); d-- > 0;) {
-      const std::int64_t i = rest_p % w.output[d] * w.stride[d] + rest_t % w.kernel[d] * w.dilation[d] - w.pad_begin[d];
-      rest_p /= w.output[d];
-      rest_t /= w.kernel[d];
-      inside = inside && i >= 0 && i < w.input[d];
-      padded = padded && i < w.input[d] + w.pad_end[d];
-      flat += i * step;
-      step *= w.input[d];
-    }
+    const auto [inside, padded, flat] = tap_of(w, position, t);
     result.padded += padded ? 1 : 0;
     if (!inside) continue;
     ++result.inside;

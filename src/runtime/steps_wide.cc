@@ -410,21 +410,7 @@ Windows pool_windows(const Node& node, const Shape& x) {
     for (std::int64_t p = 0; p < out_plane; ++p) {
       std::int64_t counted = 0;
       for (std::int64_t t = 0; t < taps; ++t) {
-        std::int64_t flat = 0;
-        std::int64_t step = 1;
-        std::int64_t rest_p = p;
-        std::int64_t rest_t = t;
-        bool inside = true;
-        bool padded = true;
-        for (std::size_t d = w.kernel.size(); d-- > 0;) {
-          const std::int64_t i = rest_p % w.output[d] * w.stride[d] + rest_t % w.kernel[d] * w.dilation[d] - w.pad_begin[d];
-          rest_p /= w.output[d];
-          rest_t /= w.kernel[d];
-          inside = inside && i >= 0 && i < w.input[d];
-          padded = padded && i < w.input[d] + w.pad_end[d];
-          flat += i * step;
-          step *= w.input[d];
-        }
+        const auto [inside, padded, flat] = tap_of(w, p, t);
         counted += (padded_too ? padded : inside) ? 1 : 0;
         if (inside) windows.members.push_back(static_cast<std::int32_t>(plane * in_plane + flat));
       }
