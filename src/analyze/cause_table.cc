@@ -1,4 +1,5 @@
 #include <array>
+#include <vector>
 
 #include "analyze/cause.h"
 
@@ -48,24 +49,17 @@ constexpr auto kInfos = [] {
   return infos;
 }();
 
-// Rows without a detector are found by that of another row.
-constexpr std::size_t kDetectors = [] {
-  std::size_t n = 0;
-  for (const CauseRow& row : kRows) n += row.find != nullptr ? 1 : 0;
-  return n;
-}();
-constexpr auto kFinders = [] {
-  std::array<CauseRow, kDetectors> rows{};
-  std::size_t n = 0;
-  for (const CauseRow& row : kRows) {
-    if (row.find != nullptr) rows[n++] = row;
-  }
-  return rows;
-}();
-
 }  // namespace
 
 std::span<const CauseInfo> cause_table() { return kInfos; }
-std::span<const CauseRow> cause_rows() { return kFinders; }
+std::span<const CauseRow> cause_rows() {
+  // Not constexpr: under -fsanitize=undefined the address of a function is no constant to compare with null.
+  static const std::vector<CauseRow> finders = [] {
+    std::vector<CauseRow> rows(kRows.begin(), kRows.end());
+    std::erase_if(rows, [](const CauseRow& row) { return row.find == nullptr; });  // found by another row's detector
+    return rows;
+  }();
+  return finders;
+}
 
 }  // namespace nibble
