@@ -6,7 +6,7 @@ include(CMakePackageConfigHelpers)
 
 set(runtime_rooms base numeric tensor graph ops schemes quantize onnx kernels runtime)
 get_property(full_rooms GLOBAL PROPERTY NIBBLE_ROOMS)
-list(REMOVE_ITEM full_rooms ${runtime_rooms})
+list(REMOVE_ITEM full_rooms ${runtime_rooms} train)  # who trains uses the program
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/nibble)
 
 add_library(nibble_package_runtime INTERFACE)

@@ -1,0 +1,65 @@
+// TrainModule: a float graph as something that learns, with fake quantizers on the edges where quantize() puts its grids.
+#pragma once
+
+#include <torch/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nibble/calibrate.h"
+#include "nibble/graph.h"
+#include "nibble/quantize.h"
+#include "nibble/train.h"
+#include "train/quantizer.h"
+
+namespace nibble::train {
+
+// One tensor that the optimizer moves.
+struct Parameter {
+  enum class Kind { kWeight, kBias, kBatchNorm, kQuantizer };
+  std::string name;  // of the initializer; quantizers' own: "NAME/step"
+  Kind kind = Kind::kWeight;
+  torch::Tensor value;
+  double learning_rate_scale = 1;
+  double weight_decay = -1;  // below 0: the run's own
+};
+
+// What training leaves for quantize(): a canonical graph whose weights lie on grids, every grid pinned in `ranges`.
+struct TrainedNetwork {
+  Graph graph;
+  RangeTable ranges;
+  QuantScheme scheme;
+  std::vector<std::string> notes;
+};
+
+class TrainModule {
+ public:
+  // `graph`: as imported, BatchNormalization kept. Unknown operators: Error{kUnsupported} naming node and operator.
+  // `dtype`: torch::kFloat32, or kFloat64 for tests.
+  TrainModule(const Graph& graph, const TrainQuantization& quantization, torch::Dtype dtype = torch::kFloat32);
+  ~TrainModule();
+  TrainModule(TrainModule&&) noexcept;
+
+  // images [batch, ...] -> logits [batch, classes]: the first output, flattened; a final Softmax is left out.
+  torch::Tensor forward(const torch::Tensor& images, const StepInfo& step);
+  std::vector<Parameter> parameters();
+  std::vector<StateTensor> state();  // BN statistics, observers, masks: all that a checkpoint needs beside parameters()
+
+  // In this order around an optimizer step.
+  void begin_epoch(const StepInfo& step);
+  void after_backward(const StepInfo& step);
+  void after_update(const StepInfo& step);
+
+  // What the constructor had to change or leave alone (sign rewrites, layers left in float), one line each.
+  const std::vector<std::string>& notes() const;
+  // The graph with the initializers as they are now, in float32: exactly the ones it came with if nothing was trained.
+  Graph float_graph() const;
+  TrainedNetwork trained() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nibble::train

@@ -1,0 +1,10 @@
+// The rows of the methods' files; quantizer_table.cc puts them in order.
+#pragma once
+
+#include "train/quantizer.h"
+
+namespace nibble::train {
+
+extern const QuantizerRow kLsq;
+
+}  // namespace nibble::train
