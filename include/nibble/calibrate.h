@@ -62,6 +62,7 @@ std::unique_ptr<Observer> make_observer(std::string_view method);
 struct RangeEntry {
   std::optional<Range> range;
   std::optional<QuantParams> pinned;
+  std::vector<QuantParams> bases = {};        // instead of `pinned`: the value is a sum of codes, each on its own grid (docs/formats.md)
   std::map<std::string, std::string> states;  // observer name -> saved state, so that tables merge
   std::int64_t samples = 0;                   // samples in which the value was seen
 };

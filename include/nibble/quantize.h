@@ -54,6 +54,7 @@ struct NodeRule {
   std::optional<NodeForm> form = std::nullopt;
   std::optional<TensorScheme> weights;
   std::optional<TensorScheme> activations;  // of the node's outputs
+  std::string reason = {};                  // for the report, where `quantized` is false; not part of a recipe
 };
 
 enum class FirstLastPolicy { kSame, kFloat, k8Bit };

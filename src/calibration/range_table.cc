@@ -138,7 +138,7 @@ QuantParams pinned_from_json(const json& object, const Reader& reader, const std
 }
 
 RangeEntry entry_from_json(const json& object, const Reader& reader, const std::string& where) {
-  reader.expect_keys(object, where, {"samples"}, {"range", "pinned", "states"});
+  reader.expect_keys(object, where, {"samples"}, {"range", "pinned", "bases", "states"});
   RangeEntry entry;
   entry.samples = reader.integer(object.at("samples"), where + ".samples", 0, std::int64_t{1} << 61);
   if (object.contains("range")) {
@@ -148,6 +148,9 @@ RangeEntry entry_from_json(const json& object, const Reader& reader, const std::
     if (entry.range->lo > entry.range->hi) reader.refuse(where + ".range", "lo is above hi");
   }
   if (object.contains("pinned")) entry.pinned = pinned_from_json(object.at("pinned"), reader, where + ".pinned");
+  if (object.contains("bases")) {
+    for (const json& base : reader.array(object.at("bases"), where + ".bases")) entry.bases.push_back(pinned_from_json(base, reader, where + ".bases"));
+  }
   if (object.contains("states")) {
     if (!object.at("states").is_object()) reader.refuse(where + ".states", "expected an object");
     for (const auto& [method, state] : object.at("states").items()) entry.states[method] = state.dump();
@@ -163,6 +166,7 @@ std::string to_json(const RangeTable& table) {
     json item = {{"samples", entry.samples}};
     if (entry.range) item["range"] = {entry.range->lo, entry.range->hi};
     if (entry.pinned) item["pinned"] = pinned_to_json(*entry.pinned);
+    for (const QuantParams& base : entry.bases) item["bases"].push_back(pinned_to_json(base));
     for (const auto& [method, state] : entry.states) item["states"][method] = json::parse(state);
     values[name] = std::move(item);
   }
@@ -225,7 +229,7 @@ RangeTable load_ranges(const std::string& path) { return range_table_from_json(r
 void add_range_warnings(RangeTable& table) {
   table.warnings.clear();
   for (const auto& [name, entry] : table.entries) {
-    if (entry.pinned) continue;
+    if (entry.pinned || !entry.bases.empty()) continue;
     if (entry.samples == 0) {
       table.warnings.push_back(fmt::format("value {} was never reached by any sample; it gets a safe scale", name));
     } else if (entry.range && entry.range->lo == entry.range->hi) {
@@ -271,6 +275,11 @@ RangeTable merge_ranges(std::span<const RangeTable> shards) {
           fail(ErrorCode::kInvalidData, "merge of ranges: value {} has different pinned parameters in two shards", name);
         }
         result.pinned = entry->pinned;
+      }
+      if (!entry->bases.empty()) {
+        if (!result.bases.empty() && result.bases != entry->bases)
+          fail(ErrorCode::kInvalidData, "merge of ranges: value {} has different bases in two shards", name);
+        result.bases = entry->bases;
       }
       if (!entry->range) continue;
       const auto state = entry->states.find(method);

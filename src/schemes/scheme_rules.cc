@@ -58,6 +58,7 @@ NodeScheme SchemeRules::scheme_for(const Node& node) const {
     if (rule.quantized) {
       result.quantized = *rule.quantized;
       result.reason = *rule.quantized           ? ""
+                      : !rule.reason.empty()    ? rule.reason
                       : rule.node_regex.empty() ? "excluded by op type"
                                                 : "excluded by name ('" + rule.node_regex + "')";
     }

@@ -29,6 +29,7 @@ RangeTable example() {
                              .samples = 0};
   table.entries["blocks"].pinned =
       QuantParams{.type = {.bit_width = 8}, .granularity = PerBlock{.axis = 0, .block_size = 2}, .scale = {1, 2}, .zero_point = {3, 255}};
+  table.entries["bases"].bases = {*table.entries["pinned"].pinned, *table.entries["blocks"].pinned};
   table.entries["quote \" and \\ and \n and \u00e9"] = {.range = Range{0, 0}, .pinned = std::nullopt, .states = {}, .samples = 1};
   return table;
 }
@@ -41,7 +42,7 @@ bool equal(const RangeTable& a, const RangeTable& b) {
   for (const auto& [name, entry] : a.entries) {
     const auto other = b.entries.find(name);
     if (other == b.entries.end()) return false;
-    if (entry.range != other->second.range || entry.pinned != other->second.pinned || entry.states != other->second.states ||
+    if (entry.range != other->second.range || entry.pinned != other->second.pinned || entry.bases != other->second.bases || entry.states != other->second.states ||
         entry.samples != other->second.samples) {
       return false;
     }
