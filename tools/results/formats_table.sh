@@ -19,31 +19,24 @@ ONNX Runtime is asked where node finds it (tools/peers/README.md); else its colu
 TEXT
 }
 
-root=$(cd "$(dirname "$0")/../.." && pwd)
-nibble=$root/build/release/cli/nibble
-model=${NIBBLE_ASSETS:-$root/../shared/assets}/models/mlperf_resnet8.onnx
-calibration=random samples="" work="" count=200 only=()
+. "$(dirname "$0")/common.sh"
+model=$assets/models/mlperf_resnet8.onnx
+calibration=random count=200
 while [ $# -gt 0 ]; do
   case $1 in
-    --nibble) nibble=$2; shift ;;
     --model) model=$2; shift ;;
-    --samples) samples=$2; shift ;;
     --calibration) calibration=$2; shift ;;
-    --work) work=$2; shift ;;
     --count) count=$2; shift ;;
     --help | -h) usage; exit 0 ;;
-    -*) echo "error: unknown option '$1'" >&2; usage >&2; exit 2 ;;
+    -*) common_option "$1" "${2-}"; shift ;;
     *) only+=("$1") ;;
   esac
   shift
 done
-[ -x "$nibble" ] || { echo "error: no program at $nibble: build it, or name it with --nibble" >&2; exit 1; }
-[ -f "$model" ] || { echo "error: no model at $model: name it with --model" >&2; exit 1; }
+need_program
+[ -f "$model" ] || die "no model at $model: name it with --model"
 [ -f "$samples/labels.csv" ] || { echo "error: --samples DIR is needed: tools/peers/preprocess.py writes it" >&2; usage >&2; exit 2; }
-if [ -z "$work" ]; then
-  work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
-fi
+make_work
 mkdir -p "$work/samples"
 head -n $((count + 1)) "$samples/labels.csv" > "$work/samples/labels.csv"
 tail -n +2 "$work/samples/labels.csv" | cut -d, -f1 | while read -r file; do ln -sf "$(realpath "$samples/$file")" "$work/samples/$file"; done
@@ -66,13 +59,12 @@ open(sys.argv[3], "wb").write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(heade
 PY
 }
 
-number() { python3 -c 'import json, sys; v = json.load(open(sys.argv[1])).get(sys.argv[2]); print("-" if v is None else f"{v:.2f}")' "$1" "$2"; }
 
 # row NAME standard|packed OPTIONS...
 row() {
   local name=$1 storage=$2
   shift 2
-  if [ ${#only[@]} -gt 0 ] && [[ " ${only[*]} " != *" $name "* ]]; then return 0; fi
+  wanted "$name" || return 0
   local file=$work/$name.onnx data=(--data "$calibration")
   [[ " $* " == *" --dynamic "* || " $* " == *float* ]] && data=()
   [ "$calibration" = random ] || [ ${#data[@]} -eq 0 ] || data+=(--samples 256)

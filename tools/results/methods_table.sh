@@ -16,38 +16,12 @@ Prints, as Markdown, top-1, agreement with the float network and KL for lists of
 TEXT
 }
 
-root=$(cd "$(dirname "$0")/../.." && pwd)
-nibble=$root/build/release/cli/nibble
-assets=${NIBBLE_ASSETS:-$root/../shared/assets}
-work="" samples="" threads=2 only=()
-while [ $# -gt 0 ]; do
-  case $1 in
-    --nibble) nibble=$2; shift ;;
-    --assets) assets=$2; shift ;;
-    --work) work=$2; shift ;;
-    --samples) samples=$2; shift ;;
-    --threads) threads=$2; shift ;;
-    --help | -h) usage; exit 0 ;;
-    -*) echo "error: unknown option '$1'" >&2; usage >&2; exit 2 ;;
-    *) only+=("$1") ;;
-  esac
-  shift
-done
-[ -x "$nibble" ] || { echo "error: no program at $nibble: build it, or name it with --nibble" >&2; exit 1; }
-[ -d "$assets/models" ] || { echo "error: no models in $assets: name the assets with --assets or NIBBLE_ASSETS" >&2; exit 1; }
-if [ -z "$work" ]; then
-  work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
-fi
-mkdir -p "$work"
-if [ ! -d "$work/cifar10/test" ] && [ -f "$assets/cifar10/unpack.sh" ]; then sh "$assets/cifar10/unpack.sh" "$work/cifar10"; fi
-
-wanted() {
-  [ ${#only[@]} -eq 0 ] && return 0
-  local name
-  for name in "${only[@]}"; do [ "$name" = "$1" ] && return 0; done
-  return 1
-}
+. "$(dirname "$0")/common.sh"
+common_options "$@"
+need_program
+need_assets
+make_work
+unpack_cifar10
 
 # row MODEL LABEL DATA METHODS OPTIONS...: one line of a table. DATA is "calib" or "none".
 row() {

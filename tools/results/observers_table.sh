@@ -16,46 +16,11 @@ Prints, as Markdown, top-1 and agreement with the float network of every classif
 TEXT
 }
 
-root=$(cd "$(dirname "$0")/../.." && pwd)
-nibble=$root/build/release/cli/nibble
-assets=${NIBBLE_ASSETS:-$root/../shared/assets}
-work="" samples="" threads=2 only=()
-while [ $# -gt 0 ]; do
-  case $1 in
-    --nibble) nibble=$2; shift ;;
-    --assets) assets=$2; shift ;;
-    --work) work=$2; shift ;;
-    --samples) samples=$2; shift ;;
-    --threads) threads=$2; shift ;;
-    --help | -h) usage; exit 0 ;;
-    -*) echo "error: unknown option '$1'" >&2; usage >&2; exit 2 ;;
-    *) only+=("$1") ;;
-  esac
-  shift
-done
-[ -x "$nibble" ] || { echo "error: no program at $nibble: build it, or name it with --nibble" >&2; exit 1; }
-[ -d "$assets/models" ] || { echo "error: no models in $assets: name the assets with --assets or NIBBLE_ASSETS" >&2; exit 1; }
-if [ -z "$work" ]; then
-  work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
-fi
-mkdir -p "$work"
-
-wanted() {
-  [ ${#only[@]} -eq 0 ] && return 0
-  local name
-  for name in "${only[@]}"; do [ "$name" = "$1" ] && return 0; done
-  return 1
-}
-
-# number FILE KEY: a number of a JSON object, or a dash
-number() {
-  python3 - "$1" "$2" <<'PY'
-import json, sys
-value = json.load(open(sys.argv[1])).get(sys.argv[2])
-print("-" if value is None else f"{value:.2f}")
-PY
-}
+. "$(dirname "$0")/common.sh"
+common_options "$@"
+need_program
+need_assets
+make_work
 
 # row MODEL METHOD CALIBRATION EVALUATION CALIBRATION_SAMPLES: one line of the table
 row() {
@@ -87,8 +52,7 @@ table() {
   for method in auto min_max average moving_average mean_std percentile entropy mse aciq; do row "$1" "$method" "$2" "$3" "${4:-}"; done
 }
 
-needs_cifar() { wanted cifar10_resnet20 || wanted cifar10_resnet56 || wanted mlperf_resnet8; }
-if needs_cifar && [ ! -d "$work/cifar10/test" ] && [ -f "$assets/cifar10/unpack.sh" ]; then sh "$assets/cifar10/unpack.sh" "$work/cifar10"; fi
+if wanted cifar10_resnet20 || wanted cifar10_resnet56 || wanted mlperf_resnet8; then unpack_cifar10; fi
 
 imagenet="$assets/imagenet/calibration $assets/imagenet/evaluation"
 cifar10="$work/cifar10/train $work/cifar10/test 100"
