@@ -5,6 +5,9 @@
 
 namespace nibble::train {
 
+extern const QuantizerRow kEma;
 extern const QuantizerRow kLsq;
+extern const QuantizerRow kPact;
+extern const QuantizerRow kSawb;
 
 }  // namespace nibble::train

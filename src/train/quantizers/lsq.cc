@@ -2,55 +2,37 @@
 // round: -x/s + rne(x/s) inside the range, -Qn or Qp outside, scaled by 1 / sqrt(N Qp) so that steps and weights move alike.
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "train/quantizer_list.h"
 #include "train/quantizers/rounding.h"
+#include "train/quantizers/support.h"
 
 namespace nibble::train {
 namespace {
 
-struct Levels {
-  double lowest, highest;
-};
-
 // clamp(rne(x / s), -Qn, Qp) s: autograd gives Esser's equations 3 and 5 through the straight-through round.
-torch::Tensor quantize_with_step(const torch::Tensor& x, const torch::Tensor& step, const Levels& levels, double gradient_scale) {
-  const torch::Tensor s = scale_gradient(step, gradient_scale);
-  return round_ste((x / s).clamp(levels.lowest, levels.highest)) * s;
-}
-
-// A step may not reach 0: the update is undone down to a floor.
-void keep_positive(torch::Tensor& step) {
-  torch::NoGradGuard guard;
-  step.clamp_min_(1e-8);
-}
-
-std::vector<double> to_vector(const torch::Tensor& tensor) {
-  const torch::Tensor values = tensor.detach().to(torch::kFloat64).contiguous().view({-1});
-  return {values.data_ptr<double>(), values.data_ptr<double>() + values.numel()};
+torch::Tensor quantize_with_step(const torch::Tensor& x, const torch::Tensor& step_size, const Levels& levels, double gradient_scale,
+                                 const Estimator& estimator, const StepInfo& step) {
+  const torch::Tensor s = scale_gradient(step_size.to(x.scalar_type()), gradient_scale);
+  return round_by((x / s).clamp(levels.lowest, levels.highest), estimator, step) * s;
 }
 
 class LsqWeight : public WeightQuantizer {
  public:
-  LsqWeight(const WeightSite& site, const MethodOptions&)
-      : site_(site), levels_{-std::ldexp(1.0, site.bits - 1), std::ldexp(1.0, site.bits - 1) - 1} {}
+  LsqWeight(const WeightSite& site, const MethodOptions& options)
+      : site_(site), levels_(full_levels(site.bits)), estimator_(estimator_of(options)) {}
 
   void initialize(const torch::Tensor& weight) override {
     torch::NoGradGuard guard;
-    std::vector<std::int64_t> shape(static_cast<std::size_t>(weight.dim()), 1);
-    torch::Tensor mean = weight.abs().mean().view(shape);
-    if (site_.per_channel) {
-      shape[0] = weight.size(0);
-      mean = weight.abs().view({weight.size(0), -1}).mean(1).view(shape);
-    }
-    step_ = (2 * mean / std::sqrt(levels_.highest)).clamp_min(1e-8).clone().set_requires_grad(true);
+    assign(step_, (2 * mean_abs(weight, site_.per_channel) / std::sqrt(levels_.highest)).clamp_min(kSmallestScale));
   }
 
   torch::Tensor forward(const torch::Tensor& weight, const StepInfo& step) override {
     if (!step.quantize) return weight;
     const double elements = static_cast<double>(weight.numel()) / static_cast<double>(step_.numel());
-    return quantize_with_step(weight, step_, levels_, 1 / std::sqrt(elements * levels_.highest));
+    return quantize_with_step(weight, step_, levels_, 1 / std::sqrt(elements * levels_.highest), estimator_, step);
   }
 
   std::vector<WeightBase> bases(const torch::Tensor& weight) const override {
@@ -59,50 +41,41 @@ class LsqWeight : public WeightQuantizer {
   }
 
   std::vector<LearnedTensor> learned() override { return {{"step", step_}}; }
-  void after_update(torch::Tensor&, const StepInfo&) override { keep_positive(step_); }
+  void after_update(torch::Tensor&, const StepInfo&) override { keep_at_least(step_, kSmallestScale); }
 
  private:
   WeightSite site_;
   Levels levels_;
-  torch::Tensor step_;
+  Estimator estimator_;
+  torch::Tensor step_ = learned_scalar(1);
 };
 
 class LsqActivation : public ActivationQuantizer {
  public:
-  LsqActivation(const ActivationSite& site, const MethodOptions&)
-      : site_(site),
-        levels_{site.is_signed ? -std::ldexp(1.0, site.bits - 1) : 0.0,
-                site.is_signed ? std::ldexp(1.0, site.bits - 1) - 1 : std::ldexp(1.0, site.bits) - 1} {}
+  LsqActivation(const ActivationSite& site, const MethodOptions& options)
+      : site_(site), levels_(activation_levels(site)), estimator_(estimator_of(options)) {}
 
   void initialize(const torch::Tensor& x, const StepInfo& step) override {
-    torch::NoGradGuard guard;
-    torch::Tensor sums = torch::stack({x.abs().sum(), torch::full({}, static_cast<double>(x.numel()), x.options())}).to(torch::kFloat64);
-    step.reducer->sum(sums);
-    const double mean = sums[0].item<double>() / std::max(1.0, sums[1].item<double>());
-    step_ = torch::full({1}, std::max(1e-8, 2 * mean / std::sqrt(levels_.highest)), x.options()).set_requires_grad(true);
+    const double start = 2 * mean_abs_over_ranks(x, *step.reducer) / std::sqrt(levels_.highest);
+    assign(step_, torch::full({1}, std::max(kSmallestScale, start), x.options()));
   }
 
   torch::Tensor forward(const torch::Tensor& x, const StepInfo& step) override {
     if (!step.quantize) return x;
     // N: the features of one sample, so that the scale does not change with the batch.
-    const double features = static_cast<double>(x.numel()) / static_cast<double>(std::max<std::int64_t>(1, x.size(0)));
-    return quantize_with_step(x, step_, levels_, 1 / std::sqrt(features * levels_.highest));
+    return quantize_with_step(x, step_, levels_, 1 / std::sqrt(features_of_sample(x) * levels_.highest), estimator_, step);
   }
 
-  ActivationGrid grid() const override {
-    QuantParams params;
-    params.type = {.bit_width = site_.bits, .is_signed = site_.is_signed};
-    params.scale = {static_cast<float>(step_.item<double>())};
-    return {.uniform = params};
-  }
+  ActivationGrid grid() const override { return uniform_grid(site_, step_.item<double>()); }
 
   std::vector<LearnedTensor> learned() override { return {{"step", step_}}; }
-  void after_update(const StepInfo&) override { keep_positive(step_); }
+  void after_update(const StepInfo&) override { keep_at_least(step_, kSmallestScale); }
 
  private:
   ActivationSite site_;
   Levels levels_;
-  torch::Tensor step_;
+  Estimator estimator_;
+  torch::Tensor step_ = learned_scalar(1);
 };
 
 }  // namespace
