@@ -64,6 +64,7 @@ struct QuantScheme {
   std::vector<NodeRule> rules;
   RequantizeLaw law = RequantizeLaw::kFloat32;
   FirstLastPolicy first_last = FirstLastPolicy::kSame;
+  bool fine_bias = false;                        // pinned weights of few bits are held as multiples in 8 bits, for biases of finer steps
   bool reduce_range = false;                     // 7-bit weights, for targets whose 16-bit sums saturate
   std::vector<std::string> op_types_to_quantize;  // empty: every op with an integer path
   std::vector<std::string> unsupported_ops;      // integer forms that the target lacks

@@ -10,6 +10,7 @@
 #include "ops/op.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
+#include "quantize/step_form.h"
 
 namespace nibble {
 namespace {
@@ -225,6 +226,17 @@ Node standard_node(const Node& node) {
 
 }  // namespace
 
+void ExportBuilder::add_standard(Node node) {
+  if (!is_step(node)) {
+    editor_.add_node(std::move(node));
+    return;
+  }
+  const auto constant = [&](const char* name) { return editor_.add_constant(node.name + "_" + name, Tensor::scalar(node.get_float(name, 0))); };
+  const ValueId reached = fresh(node.name + "_reached");
+  add("GreaterOrEqual", node.name + "_GreaterOrEqual", {node.input(0), constant("threshold")}, {reached});
+  add("Where", node.name, {reached, constant("above"), constant("below")}, {node.output(0)});
+}
+
 void ExportBuilder::write_float_node(const Node& node) {
   Node written = standard_node(node);
   for (ValueId& input : written.inputs) {
@@ -234,13 +246,13 @@ void ExportBuilder::write_float_node(const Node& node) {
   }
   for (ValueId& output : written.outputs) output = value(output);
   if (!node.has("activation")) {
-    editor_.add_node(std::move(written));
+    add_standard(std::move(written));
     return;
   }
   const ValueId target = written.outputs.at(0);
   const ValueId inner = fresh(name_of(node.outputs[0]) + "_before_activation");
   written.outputs[0] = inner;
-  editor_.add_node(std::move(written));
+  add_standard(std::move(written));
   const ValueId y = activation(node, inner);
   // The activation's node writes the value that the others read.
   const NodeId last = graph_.value(y).producer;
@@ -253,7 +265,7 @@ void ExportBuilder::write_integer_node_as_float(const Node& node) {
   std::vector<ValueId> reals;
   for (const ValueId output : node.outputs) reals.push_back(output == kNoValue ? kNoValue : fresh(name_of(output) + "_real"));
   written.outputs = reals;
-  editor_.add_node(std::move(written));
+  add_standard(std::move(written));
   for (std::size_t i = 0; i < node.outputs.size(); ++i) {
     const ValueId output = node.outputs[i];
     if (output == kNoValue) continue;
@@ -262,11 +274,12 @@ void ExportBuilder::write_integer_node_as_float(const Node& node) {
     ValueId real = reals[i];
     const QuantParams& p = *params(output);
     const bool active = i == 0 && activation_needed(node);
-    // What only moves codes of the same grid cannot leave it; what a Pad brings in can.
+    // What only moves codes of the same grid cannot leave it; what a Pad brings in can. The two values of a step should lie on it.
     const float fill = movement_of(model_.graph, node).fill.value_or(0.0F);
     const float low = static_cast<float>(p.qmin() - p.zero_point[0]) * p.scale[0];
     const float high = static_cast<float>(p.qmax() - p.zero_point[0]) * p.scale[0];
-    const bool leaves_grid = !grid_is_whole_type(p) && (!is_tied(node) || fill < low || fill > high);
+    const auto within = [&](const char* name) { return node.get_float(name, 0) >= low && node.get_float(name, 0) <= high; };
+    const bool leaves_grid = !grid_is_whole_type(p) && (!is_tied(node) || fill < low || fill > high) && !(is_step(node) && within("above") && within("below"));
     if (active || leaves_grid) {
       // Quantized twice, with the same parameters: the clamps commute, so the integers are those of one quantization, and a runtime that
       // fuses the op with the QuantizeLinear behind it still can.

@@ -58,6 +58,8 @@ class ExportBuilder {
 
   NodeId add(const std::string& op, const std::string& name, std::vector<ValueId> inputs, std::vector<ValueId> outputs,
              const std::string& domain = "");
+  // A node whose operands are values of the new graph; what is nibble's own as standard operators.
+  void add_standard(Node node);
   ValueId fresh(const std::string& name) { return editor_.add_value(name); }
   // A Relu or Clip node behind `real`.
   ValueId activation(const Node& node, ValueId real);

@@ -20,6 +20,7 @@
 #include "ops/fail.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
+#include "quantize/step_form.h"
 #include "quantize/weights.h"
 
 namespace nibble {
@@ -324,6 +325,7 @@ QuantizedGraph quantized_from_onnx_graph(Graph graph) {
   fold_constant_nodes(graph);
   expand_matmul_nbits(graph);
   expand_qlinear_ops(graph);
+  fuse_steps(graph);
   merge_activations(graph);
   pull_quantize_up(graph);
   return QuantizedRebuilder(std::move(graph)).run();

@@ -120,6 +120,18 @@ std::vector<Tensor> evaluate_bitwise_not(const EvalContext& ctx) {
                             [&]<typename T>() { return map_elements<T, T>(ctx, x, [](T v) { return static_cast<T>(~v); }); })};
 }
 
+// nibble.Step: `above` where x >= threshold, else `below` (NaN, too). What Where(GreaterOrEqual(x, threshold), above, below) becomes.
+struct StepOp {
+  float threshold = 0, above = 1, below = -1;
+  static StepOp make(const Node& node) {
+    return {.threshold = node.get_float("threshold", 0), .above = node.get_float("above", 1), .below = node.get_float("below", -1)};
+  }
+  template <typename T>
+  T operator()(T x) const {
+    return static_cast<T>(x >= static_cast<T>(threshold) ? above : below);
+  }
+};
+
 constexpr auto kTable = QuantRule::kUnaryTable;
 constexpr auto kFloat = QuantRule::kFloat;
 constexpr std::string_view kPartial = "not defined on the whole range of its input";
@@ -128,6 +140,12 @@ constexpr OpDef kOps[] = {
     number_unary<AbsOp, kNumberTypes>("Abs", kTable),
     number_unary<NegOp, kSignedTypes | kFloatTypes>("Neg", kTable),
     number_unary<SignOp, kNumberTypes>("Sign", kTable),
+    {.name = "Step",
+     .domain = "nibble",
+     .infer = infer_unary<kFloatTypes>,
+     .evaluate = widened<evaluate_float_unary<StepOp>>,
+     .rule = kTable,
+     .elementwise = true},
     float_unary<CeilOp>("Ceil", kFloat, "a step function: one quantization step of the input may move it by one"),
     float_unary<FloorOp>("Floor", kFloat, "a step function: one quantization step of the input may move it by one"),
     float_unary<RoundOp>("Round", kFloat, "a step function: one quantization step of the input may move it by one"),

@@ -8,6 +8,7 @@
 #include "numeric/qparams.h"
 #include "ops/op.h"
 #include "quantize/integer_form.h"
+#include "quantize/step_form.h"
 #include "schemes/scheme_rules.h"
 
 namespace nibble {
@@ -140,6 +141,11 @@ class Planner {
   }
   bool available(ValueId id) const { return made_of_integers(id) || feeds_compute_[index(id)]; }
 
+  bool pinned(ValueId id) const {
+    const auto entry = ranges_.entries.find(graph_.value(id).name);
+    return entry != ranges_.entries.end() && entry->second.pinned;
+  }
+
   // Forwards: compute nodes always; the others where integers reach them, since a pair of edges around a lone cheap operator costs more than it.
   void decide() {
     find_feeds();
@@ -161,7 +167,8 @@ class Planner {
           yes = any([&](ValueId v) { return made_of_integers(v); }) ||
                 (any([&](ValueId v) { return feeds_compute_[index(v)]; }) && feeds_compute_[index(node.output(0))]);
           break;
-        case QuantRule::kUnaryTable: yes = any([&](ValueId v) { return available(v); }); break;
+        // A sign of real numbers would see more than the grid that was pinned for them.
+        case QuantRule::kUnaryTable: yes = any([&](ValueId v) { return available(v) || (is_step(node) && pinned(v)); }); break;
         case QuantRule::kFloat:
         case QuantRule::kNotReal: break;
       }
@@ -215,7 +222,10 @@ class Planner {
       const auto entry = ranges_.entries.find(value.name);
       if (entry == ranges_.entries.end())
         fail(ErrorCode::kInvalidData, "no range for value '{}': calibrate this very model (its values have other names in the range table)", value.name);
-      if (entry->second.pinned && !group.pinned) group.pinned = entry->second.pinned;
+      if (entry->second.pinned && group.pinned && !(*entry->second.pinned == *group.pinned))
+        fail(ErrorCode::kInvalidData, "the pinned parameters of value '{}' are not those of '{}', but the two share one grid", value.name,
+             graph_.value(group.first).name);
+      if (entry->second.pinned) group.pinned = entry->second.pinned;
       if (!entry->second.range) continue;
       const Range& r = *entry->second.range;
       if (!std::isfinite(r.lo) || !std::isfinite(r.hi) || r.lo > r.hi)

@@ -13,6 +13,7 @@
 #include "quantize/node_arithmetic.h"
 #include "quantize/plan.h"
 #include "quantize/reform.h"
+#include "quantize/step_form.h"
 #include "quantize/weights.h"
 
 namespace nibble {
@@ -163,7 +164,7 @@ class Rewriter {
       const QuantizedWeights q = quantize_weights(
           node, *source_.value(w).constant, b == kNoValue ? nullptr : &*source_.value(b).constant, scheme.weights,
           pinned != ranges_.entries.end() && pinned->second.pinned ? &*pinned->second.pinned : nullptr, plan_.grid[index(node.input(0))]->scale[0],
-          plan_.grid[index(node.output(0))]->scale[0], scheme_.law);
+          plan_.grid[index(node.output(0))]->scale[0], scheme_.law, scheme_.fine_bias);
       inputs[*operands.weights] = shared_weights(w, q);
       if (q.bias) {
         const ValueId bias = editor_.add_constant(source_.value(b).name + "_quantized", *q.bias);
@@ -300,7 +301,9 @@ class Rewriter {
 }  // namespace
 
 QuantizedGraph quantize(const Graph& graph, const RangeTable& ranges, const QuantScheme& scheme) {
-  return Rewriter(graph, ranges, scheme).run();
+  Graph source = graph;
+  fuse_steps(source);
+  return Rewriter(source, ranges, scheme).run();
 }
 
 }  // namespace nibble

@@ -12,6 +12,7 @@
 #include "quantize/codebook.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
+#include "quantize/pinned_weights.h"
 #include "quantize/weight_blocks.h"
 
 namespace nibble {
@@ -243,7 +244,7 @@ QuantizedWeights quantize_weights_alone(const Node& node, const Tensor& weights,
 }
 
 QuantizedWeights quantize_weights(const Node& node, const Tensor& weights, const Tensor* bias, const TensorScheme& scheme, const QuantParams* pinned,
-                                  float src_scale, float dst_scale, RequantizeLaw law) {
+                                  float src_scale, float dst_scale, RequantizeLaw law, bool fine_bias) {
   const auto values = weights.data<float>();
   const WeightLayout layout = weight_layout(node, weights.shape());
   check_finite(node, values);
@@ -263,7 +264,8 @@ QuantizedWeights quantize_weights(const Node& node, const Tensor& weights, const
   TensorScheme codes_scheme;  // of the codes: pinned parameters have no codebook
   if (pinned != nullptr) {
     check_pinned(node, weights.shape(), layout, *pinned, true);
-    result.params = *pinned;
+    const LayerNeeds needs{.bias = biases, .src_scale = src_scale, .dst_scale = dst_scale, .law = law, .fine_bias = fine_bias};
+    result.params = settle_pinned(node, weights, *pinned, needs, result.notes);
   } else {
     const TensorScheme s = settled(node, weights.shape(), scheme, true, result.notes);
     codes_scheme = s;

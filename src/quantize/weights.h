@@ -44,11 +44,11 @@ struct QuantizedWeights {
   QuantParams bias_params;     // scale src_scale * weight scale, zero point 0
   std::vector<std::string> notes;
 };
-// Chooses the weight grid by `scheme` (or takes `pinned`), quantizes weights and bias. Where a bias would not fit into 32 bits together with the
+// Chooses the weight grid by `scheme` (or takes `pinned`, quantize/pinned_weights.h), quantizes weights and bias. Where a bias would not fit into 32 bits together with the
 // accumulator, or a multiplier would leave what the law can hold, that channel's weight scale is widened, with a note: a bias that wraps or saturates
 // silently costs other tools whole networks. `bias` may be null; it is broadcast to the channels.
 QuantizedWeights quantize_weights(const Node& node, const Tensor& weights, const Tensor* bias, const TensorScheme& scheme, const QuantParams* pinned,
-                                  float src_scale, float dst_scale, RequantizeLaw law);
+                                  float src_scale, float dst_scale, RequantizeLaw law, bool fine_bias = false);
 
 // The same for weights that are dequantized again: no bias, no law, any scales.
 QuantizedWeights quantize_weights_alone(const Node& node, const Tensor& weights, const TensorScheme& scheme, const QuantParams* pinned);
