@@ -57,9 +57,4 @@ RangeTable calibrate_with(const std::string& method, const Graph& graph, const s
   return std::move(choice.ranges);
 }
 
-bool same_file(const std::string& a, const std::string& b) {
-  std::error_code ignored;
-  return a == b || std::filesystem::equivalent(a, b, ignored);
-}
-
 }  // namespace nibble::cli

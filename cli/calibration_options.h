@@ -29,7 +29,4 @@ RangeTable calibrate_with(const std::string& method, const Graph& graph, const s
                           const QuantScheme& scheme, const CalibrationSettings& settings, Progress& progress,
                           std::vector<MethodScore>& ladder);
 
-// True if both names lead to one file.
-bool same_file(const std::string& a, const std::string& b);
-
 }  // namespace nibble::cli

@@ -74,6 +74,11 @@ void check_output(const std::string& option, const std::string& path, const std:
     throw Error(ErrorCode::kInvalidArgument, fmt::format("{}: {} names a folder, not a file", option, path));
 }
 
+bool same_file(const std::string& a, const std::string& b) {
+  std::error_code ignored;
+  return a == b || fs::equivalent(a, b, ignored);
+}
+
 void print(const std::string& text) {
   errno = 0;
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)

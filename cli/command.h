@@ -40,6 +40,7 @@ void add_analyze(CLI::App& app, Context& context);
 void add_tune(CLI::App& app, Context& context);
 void add_benchmark(CLI::App& app, Context& context);
 void add_list(CLI::App& app, Context& context);
+void add_train(CLI::App& app, Context& context);
 
 // Options that several commands have, with the same words everywhere.
 struct DataOptions {
@@ -60,6 +61,9 @@ std::unique_ptr<Dataset> open_data(const DataOptions& options, const Graph& grap
 // Refuses, before any work is done, what could not be written at the end: a missing folder, something that is no regular file, one of
 // `inputs`.
 void check_output(const std::string& option, const std::string& path, const std::vector<std::string>& inputs);
+
+// True if both names lead to one file.
+bool same_file(const std::string& a, const std::string& b);
 
 // The text goes to stdout; Error{kIo} where that fails (a full disk, a closed pipe).
 void print(const std::string& text);

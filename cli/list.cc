@@ -8,6 +8,7 @@
 #include "nibble/passes.h"
 #include "nibble/quantize.h"
 #include "nibble/runtime.h"
+#include "train_program.h"
 
 namespace nibble::cli {
 namespace {
@@ -68,10 +69,15 @@ std::string list_target_names() {
 void add_list(CLI::App& app, Context&) {
   const auto what = std::make_shared<std::string>();
   CLI::App& command = *app.add_subcommand("list", "List what nibble knows: observers, methods, ops, kernels, targets, causes");
-  command.add_option("WHAT", *what, "observers, methods, ops, kernels, targets or causes");
+  command.add_option("WHAT", *what, "observers, methods, train-methods, ops, kernels, targets or causes");
   command.callback([what] {
-    if (what->empty()) throw UsageError("list what? observers, methods, ops, kernels, targets or causes");
-    check_choice("list", *what, {"observers", "methods", "ops", "kernels", "targets", "causes"});
+    if (what->empty()) throw UsageError("list what? observers, methods, train-methods, ops, kernels, targets or causes");
+    check_choice("list", *what, {"observers", "methods", "train-methods", "ops", "kernels", "targets", "causes"});
+    if (*what == "train-methods") {
+      std::string option = "--list-methods";
+      char* arguments[] = {option.data(), nullptr};
+      become_train_program(arguments);
+    }
     print(*what == "observers" ? list_observers()
           : *what == "methods" ? list_methods()
           : *what == "ops"     ? list_operators()

@@ -4,44 +4,19 @@
 
 #include <algorithm>
 #include <array>
-#include <csignal>
-#include <cstdio>
-#include <exception>
-#include <new>
 #include <string>
 #include <vector>
 
 #include "command.h"
-#include "nibble/error.h"
+#include "program.h"
+#include "train_program.h"
 
 namespace {
 
 using namespace nibble::cli;
 
 constexpr std::array kCommands = {add_inspect, add_quantize, add_calibrate, add_evaluate,
-                                                add_run,     add_compare, add_analyze,  add_tune, add_benchmark, add_list};
-
-// One line, whatever the message holds.
-int report(std::string message, int code) {
-  while (!message.empty() && message.back() == '\n') message.pop_back();
-  std::replace(message.begin(), message.end(), '\n', ' ');
-  std::fputs(("error: " + message + "\n").c_str(), stderr);
-  return code;
-}
-
-// The words of the command line, folders taken off paths: equal runs in different places write equal files.
-std::string command_line(int argc, char** argv) {
-  std::string line = "nibble";
-  for (int i = 1; i < argc; ++i) {
-    std::string word = argv[i];
-    const std::size_t equals = word.starts_with("-") ? word.find('=') : std::string::npos;
-    const std::string head = equals == std::string::npos ? "" : word.substr(0, equals + 1);
-    if (equals != std::string::npos) word = word.substr(equals + 1);
-    if (word.find('/') != std::string::npos && word.find_first_of("()|*[]^$\\") == std::string::npos) word = base_name(word);
-    line += " " + head + word;
-  }
-  return line;
-}
+                                                add_run,     add_compare, add_analyze,  add_tune, add_benchmark, add_list, add_train};
 
 // CLI11 says of an unknown command only that there is none.
 void check_first_word(const CLI::App& app, int argc, char** argv) {
@@ -60,32 +35,17 @@ void check_first_word(const CLI::App& app, int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a full quota is an error of write(), not the end of the program
-  std::signal(SIGPIPE, SIG_IGN);  // so is a closed pipe
-  catch_interrupts();
-
-  Context context{.command_line = command_line(argc, argv)};
+  prepare_signals();
+  Context context{.command_line = command_line("nibble", argc, argv)};
   CLI::App app("Quantizes trained ONNX networks, shows what that cost and why, and runs the result in integers.", "nibble");
   app.set_version_flag("--version", "nibble " NIBBLE_VERSION);
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
   app.footer("`nibble COMMAND --help` explains a command. Exit code: 0 done, 2 wrong command line, 1 anything else.");
   for (const Registrar add : kCommands) add(app, context);
-  try {
+  return run_program(app, [&] {
     check_first_word(app, argc, argv);
+    if (argc > 1 && std::string(argv[1]) == "train") become_train_program(argv + 2);
     app.parse(argc, argv);
-    return kSuccess;
-  } catch (const CLI::Success& help) {  // --help, --version
-    return app.exit(help);
-  } catch (const CLI::ParseError& error) {
-    return report(fmt::format("{} (see nibble --help)", error.what()), kWrongCommandLine);
-  } catch (const UsageError& error) {
-    return report(error.what(), kWrongCommandLine);
-  } catch (const nibble::Error& error) {
-    return report(error.what(), kFailure);
-  } catch (const std::bad_alloc&) {
-    return report("out of memory", kFailure);
-  } catch (const std::exception& error) {
-    return report(fmt::format("unexpected: {}; please report it", error.what()), kFailure);
-  }
+  });
 }

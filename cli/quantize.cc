@@ -1,13 +1,11 @@
 // nibble quantize: a float model in, an integer model out. run_quantize() below is the whole story.
 #include <fmt/format.h>
 
-#include <filesystem>
-#include <fstream>
 #include <regex>
-#include <sstream>
 
 #include "calibration_options.h"
 #include "command.h"
+#include "companions.h"
 #include "method_options.h"
 #include "nibble/error.h"
 #include "nibble/onnx.h"
@@ -18,8 +16,6 @@
 namespace nibble::cli {
 namespace {
 
-namespace fs = std::filesystem;
-
 struct Options {
   std::string model, output, ranges, report;
   DataOptions data;
@@ -27,43 +23,6 @@ struct Options {
   SchemeOptions scheme;
   MethodListOptions methods;
   int threads = 1;
-};
-
-// Small files that go with the model. Those written are put back as they were unless keep() is called.
-class Companions {
- public:
-  ~Companions() {
-    if (kept_) return;
-    for (const auto& [path, old] : written_) {
-      std::error_code ignored;
-      try {
-        if (old)
-          write_text_file(path, *old);
-        else
-          fs::remove(path, ignored);
-      } catch (const Error&) {  // there is no more to be done
-      }
-    }
-  }
-  Companions() = default;
-  Companions(const Companions&) = delete;
-  Companions& operator=(const Companions&) = delete;
-
-  void write(const std::string& path, const std::string& text) {
-    std::optional<std::string> old;
-    if (std::ifstream file(path, std::ios::binary); file) {
-      std::stringstream bytes;
-      bytes << file.rdbuf();
-      old = bytes.str();
-    }
-    write_text_file(path, text);
-    written_.emplace_back(path, std::move(old));
-  }
-  void keep() { kept_ = true; }
-
- private:
-  bool kept_ = false;
-  std::vector<std::pair<std::string, std::optional<std::string>>> written_;
 };
 
 // The command as it stands in the metadata: without what cannot change a bit of the model (where it is written, the report, the threads).

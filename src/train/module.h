@@ -25,14 +25,6 @@ struct Parameter {
   double weight_decay = -1;  // below 0: the run's own
 };
 
-// What training leaves for quantize(): a canonical graph whose weights lie on grids, every grid pinned in `ranges`.
-struct TrainedNetwork {
-  Graph graph;
-  RangeTable ranges;
-  QuantScheme scheme;
-  std::vector<std::string> notes;
-};
-
 class TrainModule {
  public:
   // `graph`: as imported, BatchNormalization kept. Unknown operators: Error{kUnsupported} naming node and operator.

@@ -1,0 +1,64 @@
+#include "nibble/train.h"
+
+#include <torch/torch.h>
+
+#include "base/fail.h"
+#include "report/for_each_sample.h"
+#include "report/scores.h"
+#include "report/stage.h"
+#include "train/trainer.h"
+
+namespace nibble {
+
+TrainQuantization quantization_of_method(std::string_view name) {
+  TrainQuantization quantization;
+  if (name == "none") return quantization;
+  const train::QuantizerRow& row = train::find_quantizer(name);
+  if (row.make_weight != nullptr) quantization.weight_method = row.name;
+  if (row.make_activation != nullptr) quantization.activation_method = row.name;
+  if (row.make_weight != nullptr && !row.pair.empty()) quantization.activation_method = row.pair;
+  return quantization;
+}
+
+TrainProcesses train_processes() { return {}; }
+
+TrainResult train_network(const Graph& graph, const Dataset& data, const Dataset& evaluation, const TrainOptions& options, TrainSink* sink) {
+  if (options.device != "cpu") {
+    if (options.device != "cuda") fail(ErrorCode::kInvalidArgument, "--device: '{}' is unknown; known are cpu and cuda", options.device);
+    fail(ErrorCode::kUnsupported, "--device cuda: this libtorch was built without CUDA, or there is no such device; use --device cpu");
+  }
+  torch::set_num_threads(options.threads);
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  TrainSink quiet;
+  return train::Trainer(graph, data, evaluation, options, train::single_process(), sink != nullptr ? *sink : quiet).run();
+}
+
+RuntimeCheck check_in_runtime(const Model& model, const Dataset& evaluation, const std::vector<std::int64_t>& predicted, int threads,
+                              ProgressSink* progress) {
+  const std::int64_t count = evaluation.size();
+  if (static_cast<std::int64_t>(predicted.size()) != count)
+    fail(ErrorCode::kInvalidArgument, "{} predictions for {} samples", predicted.size(), count);
+  std::vector<std::int64_t> found(predicted.size(), -1), labels(predicted.size(), -1);
+  {
+    Stage stage(progress, "evaluate", count);
+    for_each_sample(evaluation, threads, stage, [&]() -> SampleWorker {
+      const std::shared_ptr<Runner> runner = make_runner(model, 1);
+      return [&, runner](std::int64_t index, const Sample& sample) {
+        const auto classes = predictions(runner->run(sample.inputs).at(0));
+        const auto i = static_cast<std::size_t>(index);
+        if (classes.size() == 1) found[i] = classes[0];
+        if (sample.label) labels[i] = *sample.label + evaluation.label_offset();
+      };
+    });
+  }
+  RuntimeCheck check{.samples = count};
+  for (std::size_t i = 0; i < predicted.size(); ++i) {
+    check.top1 += found[i] == labels[i] ? 1 : 0;
+    check.agreement += found[i] == predicted[i] ? 1 : 0;
+  }
+  check.top1 *= 100.0 / static_cast<double>(count);
+  check.agreement *= 100.0 / static_cast<double>(count);
+  return check;
+}
+
+}  // namespace nibble
