@@ -5,9 +5,14 @@
 
 namespace nibble::train {
 
+extern const QuantizerRow kDorefa;
 extern const QuantizerRow kEma;
+extern const QuantizerRow kInq;
 extern const QuantizerRow kLsq;
 extern const QuantizerRow kPact;
 extern const QuantizerRow kSawb;
+extern const QuantizerRow kTtq;
+extern const QuantizerRow kTwn;
+extern const QuantizerRow kWrpn;
 
 }  // namespace nibble::train

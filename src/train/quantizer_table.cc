@@ -10,7 +10,7 @@ namespace train {
 namespace {
 
 // In the order of `nibble list`: from many bits to one.
-const QuantizerRow* const kRows[] = {&kEma, &kLsq, &kPact, &kSawb};
+const QuantizerRow* const kRows[] = {&kEma, &kLsq, &kPact, &kSawb, &kDorefa, &kWrpn, &kInq, &kTtq, &kTwn};
 
 }  // namespace
 

@@ -22,11 +22,20 @@ torch::Tensor quantize_with_step(const torch::Tensor& x, const torch::Tensor& st
 class LsqWeight : public WeightQuantizer {
  public:
   LsqWeight(const WeightSite& site, const MethodOptions& options)
-      : site_(site), levels_(full_levels(site.bits)), estimator_(estimator_of(options)) {}
+      : site_(site),
+        levels_(full_levels(site.bits)),
+        estimator_(estimator_of(options)),
+        by_deviation_(option(options, "start_by_deviation", 0) != 0) {}
 
   void initialize(const torch::Tensor& weight) override {
     torch::NoGradGuard guard;
-    assign(step_, (2 * mean_abs(weight, site_.per_channel) / std::sqrt(levels_.highest)).clamp_min(kSmallestScale));
+    torch::Tensor start = 2 * mean_abs(weight, site_.per_channel) / std::sqrt(levels_.highest);
+    if (by_deviation_) {  // LSQ+, eq. 8: the farther of mean - 3 deviations, mean + 3 deviations over 2^(b-1)
+      const torch::Tensor rows = weight.reshape({site_.per_channel ? weight.size(0) : 1, -1});
+      const torch::Tensor farther = rows.mean(1).abs() + 3 * rows.std(1, /*unbiased=*/false);
+      start = (farther / -levels_.lowest).view(start.sizes());
+    }
+    assign(step_, start.clamp_min(kSmallestScale));
   }
 
   torch::Tensor forward(const torch::Tensor& weight, const StepInfo& step) override {
@@ -47,6 +56,7 @@ class LsqWeight : public WeightQuantizer {
   WeightSite site_;
   Levels levels_;
   Estimator estimator_;
+  bool by_deviation_;
   torch::Tensor step_ = learned_scalar(1);
 };
 
@@ -84,7 +94,7 @@ const QuantizerRow kLsq = {
     .name = "lsq",
     .summary = "the step of every grid is learned",
     .source = "Esser et al. 2019, Learned Step Size Quantization, eq. 1-5",
-    .options = "",
+    .options = "start_by_deviation=0",
     .weight_bits_min = 2,
     .weight_bits_max = 8,
     .activation_bits_min = 1,

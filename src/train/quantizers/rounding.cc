@@ -29,6 +29,17 @@ class ScaleGradient : public torch::autograd::Function<ScaleGradient> {
   }
 };
 
+class SignSte : public torch::autograd::Function<SignSte> {
+ public:
+  static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& x, double cut) {
+    context->save_for_backward({x.abs() <= cut});
+    return sign_of(x);
+  }
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context, torch::autograd::variable_list gradients) {
+    return {gradients[0] * context->get_saved_variables()[0], torch::Tensor()};
+  }
+};
+
 class RoundSoft : public torch::autograd::Function<RoundSoft> {
  public:
   static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& x, double sharpness) {
@@ -48,6 +59,7 @@ class RoundSoft : public torch::autograd::Function<RoundSoft> {
 
 torch::Tensor round_ste(const torch::Tensor& x) { return RoundSte::apply(x); }
 torch::Tensor scale_gradient(const torch::Tensor& x, double factor) { return ScaleGradient::apply(x, factor); }
+torch::Tensor sign_ste(const torch::Tensor& x, double cut) { return SignSte::apply(x, cut); }
 torch::Tensor with_gradient_of(const torch::Tensor& value, const torch::Tensor& path) { return value.detach() + (path - path.detach()); }
 
 Estimator estimator_of(const MethodOptions& options) {

@@ -15,6 +15,9 @@ torch::Tensor scale_gradient(const torch::Tensor& x, double factor);
 // `value` in the forward pass, the gradient of `path`: value + (path - path.detach()).
 torch::Tensor with_gradient_of(const torch::Tensor& value, const torch::Tensor& path);
 
+// +1 where x >= 0, else -1; the gradient passes where |x| <= cut.
+torch::Tensor sign_ste(const torch::Tensor& x, double cut);
+
 // What the backward pass takes for the derivative of rounding. The forward pass rounds half to even under all of them.
 // Straight-through: 1. Soft staircase (Gong et al. 2019, DSQ, eq. 4-8), for codes (interval d = 1): between two codes, with u = x -
 // floor(x)

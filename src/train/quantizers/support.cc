@@ -112,6 +112,26 @@ double clip_of_least_error(const torch::Tensor& x, const Levels& levels, Reducer
   return largest * static_cast<double>(errors.argmin().item<std::int64_t>() + 1) / kCandidates;
 }
 
+std::vector<double> least_squares(std::vector<double> gram, std::vector<double> right) {
+  const std::size_t n = right.size();
+  double trace = 0;
+  for (std::size_t i = 0; i < n; ++i) trace += gram[i * n + i];
+  // A little ridge keeps equal bases apart. Without pivoting: the matrix is symmetric and positive definite.
+  for (std::size_t i = 0; i < n; ++i) gram[i * n + i] += std::max(1e-9 * trace, 1e-300);
+  for (std::size_t k = 0; k < n; ++k) {
+    for (std::size_t i = k + 1; i < n; ++i) {
+      const double factor = gram[i * n + k] / gram[k * n + k];
+      for (std::size_t j = k; j < n; ++j) gram[i * n + j] -= factor * gram[k * n + j];
+      right[i] -= factor * right[k];
+    }
+  }
+  for (std::size_t i = n; i-- > 0;) {
+    for (std::size_t j = i + 1; j < n; ++j) right[i] -= gram[i * n + j] * right[j];
+    right[i] /= gram[i * n + i];
+  }
+  return right;
+}
+
 ActivationGrid uniform_grid(const ActivationSite& site, double scale) {
   QuantParams params;
   params.type = {.bit_width = site.bits, .is_signed = site.is_signed};

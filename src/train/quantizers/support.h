@@ -58,6 +58,10 @@ double mean_abs_over_ranks(const torch::Tensor& x, Reducer& reducer);
 // where the levels have no negative code). kSmallestScale where there is nothing to measure.
 double clip_of_least_error(const torch::Tensor& x, const Levels& levels, Reducer& reducer);
 
+// Coefficients c of least sum (y - sum c_i b_i)^2, from gram[i * n + j] = <b_i, b_j> and right[i] = <b_i, y>. Bases that follow from others
+// share what they explain.
+std::vector<double> least_squares(std::vector<double> gram, std::vector<double> right);
+
 // A uniform grid per tensor with zero point 0.
 ActivationGrid uniform_grid(const ActivationSite& site, double scale);
 
