@@ -231,7 +231,7 @@ class Pass {
             for (std::size_t k = 0; k < out.size(); ++k) {
               if (out[k] == nullptr) continue;
               const ValueId id = node.outputs[k];
-              const bool put_on_grid = integer && !is_tied(node) && plan->grid[index(id)] && results[k].type() == DataType::kFloat32;
+              const bool put_on_grid = integer && (!is_tied(node) || is_bound(node)) && plan->grid[index(id)] && results[k].type() == DataType::kFloat32;
               (*out[k])[s] = put_on_grid ? on_grid(results[k], *plan->grid[index(id)]) : std::move(results[k]);
             }
           }

@@ -5,12 +5,14 @@
 #include <set>
 
 #include "base/fail.h"
+#include "numeric/quantize.h"
 #include "onnx/qdq_nodes.h"
 #include "onnx/raise_opset.h"
 #include "ops/op.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
 #include "quantize/step_form.h"
+#include "quantize/weights.h"
 
 namespace nibble {
 namespace {
@@ -145,6 +147,13 @@ ValueId ExportBuilder::dequantized(ValueId old) {
   return x;
 }
 
+ValueId ExportBuilder::real_constant(ValueId old) {
+  const Tensor& codes = *model_.graph.value(old).constant;
+  Tensor x(DataType::kFloat32, codes.shape());
+  dequantize(codes_of(codes), codes.shape(), *params(old), x.mutable_data<float>());
+  return editor_.add_constant(name_of(old) + "_dequantized", std::move(x));
+}
+
 void ExportBuilder::quantize_into(ValueId real, ValueId old) {
   const QuantParams& p = *params(old);
   if (!p.per_tensor())
@@ -261,7 +270,12 @@ void ExportBuilder::write_float_node(const Node& node) {
 
 void ExportBuilder::write_integer_node_as_float(const Node& node) {
   Node written = standard_node(node);
-  for (ValueId& input : written.inputs) input = params(input) != nullptr ? dequantized(input) : value(input);
+  const auto bound = bound_operand(model_.graph, node);
+  for (std::size_t i = 0; i < written.inputs.size(); ++i) {
+    ValueId& input = written.inputs[i];
+    if (bound == i) input = real_constant(input);
+    else input = params(input) != nullptr ? dequantized(input) : value(input);
+  }
   std::vector<ValueId> reals;
   for (const ValueId output : node.outputs) reals.push_back(output == kNoValue ? kNoValue : fresh(name_of(output) + "_real"));
   written.outputs = reals;

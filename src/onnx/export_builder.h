@@ -34,6 +34,8 @@ class ExportBuilder {
   Parameters parameters(ValueId old);
   // A DequantizeLinear of its own for each use: ONNX Runtime fuses only those that have one reader.
   ValueId dequantized(ValueId old);
+  // The reals that the integers of a constant stand for.
+  ValueId real_constant(ValueId old);
   // QuantizeLinear into the value that stands for `old`.
   void quantize_into(ValueId real, ValueId old);
   // A Clip to what the codes [low, high] of `old` stand for: QuantizeLinear itself clamps to its element type, which a grid may not fill.

@@ -1,5 +1,6 @@
 // Ops that move elements: quant in, quant out.
 #include <algorithm>
+#include <cmath>
 
 #include "base/fail.h"
 #include "nibble/onnx.h"
@@ -8,6 +9,7 @@
 #include "ops/fail.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
+#include "quantize/weights.h"
 
 namespace nibble {
 namespace {
@@ -22,8 +24,10 @@ bool QuantizedRebuilder::move(const Node& node, LayerInfo& layer) {
     layer.reason = "it would need arithmetic in this form";
     return false;
   }
+  const std::optional<std::size_t> bound = real_bound(node);
   std::vector<ValueId> quants;
   for (std::size_t i = 0; i < movement.data_inputs; ++i) {
+    if (bound == i) continue;
     const ValueId old = node.input(i);
     const ValueId quant = old == kNoValue ? kNoValue : slots_[at(old)].quant;
     if (old != kNoValue && holds_integers(old)) {
@@ -60,6 +64,18 @@ bool QuantizedRebuilder::move(const Node& node, LayerInfo& layer) {
     layer.reason = fmt::format("its value {} is not on the grid of its input", *movement.fill);
     return false;
   }
+  if (bound) {
+    // A bound of reals becomes one of codes; where another quantization follows, it must not be rounded twice.
+    const Tensor reals = *old_.value(node.inputs[*bound]).constant;
+    const auto on_this_grid = [&](float x) { return on_grid(x, params); };
+    if (!(target && same_grid(target->params, params)) && !std::ranges::all_of(reals.data<float>(), on_this_grid)) {
+      layer.reason = "its bounds are not on the grid of its input";
+      return false;
+    }
+    const ValueId codes = editor_.add_constant(old_.value(node.inputs[*bound]).name + "_quantized", quantize_tensor(reals, params));
+    set_params(codes, params);
+    quants.insert(quants.begin() + static_cast<std::ptrdiff_t>(*bound), codes);
+  }
   Node moved = node;
   std::vector<TensorType> types;
   for (const ValueId output : node.outputs) types.push_back(output == kNoValue ? TensorType{} : old_.value(output).type);
@@ -85,6 +101,14 @@ bool QuantizedRebuilder::move(const Node& node, LayerInfo& layer) {
   return true;
 }
 
+std::optional<std::size_t> QuantizedRebuilder::real_bound(const Node& node) const {
+  const auto bound = bound_operand(old_, node);
+  if (!bound || slots_[at(node.inputs[*bound])].quant != kNoValue || node.inputs[1 - *bound] == kNoValue) return std::nullopt;
+  const Tensor& reals = *old_.value(node.inputs[*bound]).constant;
+  if (reals.type() != DataType::kFloat32) return std::nullopt;
+  return std::ranges::none_of(reals.data<float>(), [](float x) { return std::isnan(x); }) ? bound : std::nullopt;
+}
+
 bool QuantizedRebuilder::holds_integers(ValueId old) const {
   const NodeId producer = old_.value(old).producer;
   return producer != kNoNode && is_quantize_linear(old_.node(producer));
@@ -104,7 +128,7 @@ bool QuantizedRebuilder::is_constant_quant(ValueId old) const {
 bool QuantizedRebuilder::move_constant(const Node& node, const std::vector<ValueId>& quants, LayerInfo& layer) {
   QuantParams params = *out_params(quants[0]);
   const Tensor& source = *out_.graph.value(quants[0]).constant;
-  if (quants.size() != 1 || node.outputs.size() != 1) {
+  if (quants.size() != 1 || node.outputs.size() != 1 || is_bound(node)) {
     layer.reason = "it only joins constants";
     return false;
   }

@@ -75,6 +75,8 @@ class QuantizedRebuilder {
   // A QuantizeLinear's output: whoever reads it without a DequantizeLinear means the integers, not the reals that `quant` stands for. (What
   // moves integers has got its edges before: expand_qlinear_ops.)
   bool holds_integers(ValueId old) const;
+  // The input of a Min or Max that is a constant of reals.
+  std::optional<std::size_t> real_bound(const Node& node) const;
   static bool on_grid(float x, const QuantParams& params);
   bool is_constant_quant(ValueId old) const;
   // Weights that go through a Transpose or the like: moved now.

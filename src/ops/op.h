@@ -55,7 +55,7 @@ enum class QuantRule : std::uint8_t {
   kFloat,        // no integer form: runs in float between Dequantize and Quantize
   kCompute,      // Conv, ConvTranspose, Gemm, MatMul: integer weights, wide accumulator, bias, one requantization
   kArithmetic,   // Add, Sub, Mul, average pools, ReduceMean ...: integers with their own parameters in and out, one rounding
-  kTied,         // MaxPool, Concat, Reshape, Transpose ...: output shares the parameters of its (first n) data inputs, no arithmetic
+  kTied,         // MaxPool, Concat, Reshape, Min with a constant ...: output shares the parameters of its (first n) data inputs, no arithmetic
   kUnaryTable,   // element-wise function of one 8-bit input: a 256-entry table
   kNotReal,      // works on shapes, indices or booleans: quantization does not concern it
 };

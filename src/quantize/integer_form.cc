@@ -51,6 +51,13 @@ bool is_tied(const Node& node) {
   return op != nullptr && op->rule == QuantRule::kTied;
 }
 
+bool is_bound(const Node& node) { return node.domain.empty() && (node.op_type == "Min" || node.op_type == "Max"); }
+
+std::optional<std::size_t> bound_operand(const Graph& graph, const Node& node) {
+  if (!is_bound(node) || node.inputs.size() != 2 || graph.is_constant(node.inputs[0]) == graph.is_constant(node.inputs[1])) return std::nullopt;
+  return graph.is_constant(node.inputs[0]) ? 0 : 1;
+}
+
 Operands operands_of(const Graph& graph, const Node& node) {
   Operands result;
   if (is_compute(node.op_type)) {
@@ -58,7 +65,7 @@ Operands operands_of(const Graph& graph, const Node& node) {
     if (node.op_type == "MatMul" && !graph.is_constant(node.input(1))) result.activations = {0, 1};
     else result.weights = 1;
     if (node.op_type != "MatMul" && node.input(2) != kNoValue) result.bias = 2;
-  } else if (node.op_type == "Concat") {
+  } else if (node.op_type == "Concat" || is_bound(node)) {
     for (std::size_t i = 0; i < node.inputs.size(); ++i) result.activations.push_back(i);
   } else if (node.op_type == "Add" || node.op_type == "Sub" || node.op_type == "Mul") {
     result.activations = {0, 1};
@@ -90,6 +97,10 @@ std::optional<std::string> why_not_integer(const Graph& graph, const Node& node,
     return "all of its inputs are constants";
 
   if (op->rule == QuantRule::kCompute) return why_not_compute(graph, node, types);
+  if (is_bound(node)) {
+    if (!bound_operand(graph, node)) return "a function of several real inputs; only a bound that is constant has an integer form";
+    return std::nullopt;
+  }
   if (node.op_type == "Resize" || node.op_type == "Upsample") {
     if (node.get_string("mode", "nearest") != "nearest") return "only nearest-neighbour resizing has an integer form";
     return std::nullopt;

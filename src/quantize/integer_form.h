@@ -34,4 +34,9 @@ std::optional<std::int64_t> weight_input_axis(const Node& node, const Shape& wei
 // True for operators whose output shares the grid of their inputs (kTied; resizing, whose integer form is the nearest neighbour).
 bool is_tied(const Node& node);
 
+// Min or Max, whose integer form bounds a value by a constant (docs/arithmetic.md, Eq. 27): element by element, for each channel, anyhow.
+bool is_bound(const Node& node);
+// The constant one of its two inputs; nullopt where it is no such node, or none or both are constant.
+std::optional<std::size_t> bound_operand(const Graph& graph, const Node& node);
+
 }  // namespace nibble

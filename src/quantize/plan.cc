@@ -213,6 +213,7 @@ class Planner {
         if (output != kNoValue) wanted[index(output)] = true;
       }
     }
+    const std::vector<bool> only_bounded = find_only_bounded();
     for (std::size_t v = 0; v < wanted.size(); ++v) {
       if (!wanted[v]) continue;
       const Value& value = graph_.values()[v];
@@ -220,6 +221,7 @@ class Planner {
       if (group.first == kNoValue) group.first = static_cast<ValueId>(v);
       if (value.producer != kNoNode && group.scheme == nullptr) group.scheme = &plan_.schemes[index(value.producer)].activations;
       const auto entry = ranges_.entries.find(value.name);
+      if (only_bounded[v] && (entry == ranges_.entries.end() || !entry->second.pinned)) continue;
       if (entry == ranges_.entries.end())
         fail(ErrorCode::kInvalidData, "no range for value '{}': calibrate this very model (its values have other names in the range table)", value.name);
       if (entry->second.pinned && group.pinned && !(*entry->second.pinned == *group.pinned))
@@ -255,12 +257,29 @@ class Planner {
     }
   }
 
+  // Values that are only read to be bounded (Min and Max against constants). Their own range does not count: what the bounded values' grid
+  // clamps is beyond the bounds (docs/arithmetic.md, Eq. 27).
+  std::vector<bool> find_only_bounded() const {
+    std::vector<bool> read(graph_.values().size(), false), otherwise(graph_.values().size(), false);
+    for (std::size_t n = 0; n < graph_.nodes().size(); ++n) {
+      const Node& node = graph_.nodes()[n];
+      for (const ValueId v : node.inputs) {
+        if (v == kNoValue) continue;
+        read[index(v)] = true;
+        if (!plan_.integer[n] || !is_bound(node)) otherwise[index(v)] = true;
+      }
+    }
+    for (const ValueId v : graph_.outputs()) otherwise[index(v)] = true;
+    for (std::size_t v = 0; v < read.size(); ++v) read[v] = read[v] && !otherwise[v];
+    return read;
+  }
+
   // A constant that is concatenated lies on the group's grid: the grid must reach it.
   template <typename Group>
   void tie_constants(std::vector<Group>& groups, const std::vector<bool>& wanted) {
     for (std::size_t n = 0; n < graph_.nodes().size(); ++n) {
       const Node& node = graph_.nodes()[n];
-      if (!plan_.integer[n] || rule_of(node) != QuantRule::kTied || !wanted[index(node.output(0))]) continue;
+      if (!plan_.integer[n] || rule_of(node) != QuantRule::kTied || is_bound(node) || !wanted[index(node.output(0))]) continue;
       Group& group = groups[groups_.find(index(node.output(0)))];
       for (const std::size_t i : operands_of(graph_, node).activations) {
         if (!graph_.is_constant(node.input(i)) || !group.range) continue;

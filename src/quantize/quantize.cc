@@ -130,6 +130,17 @@ class Rewriter {
     return id;
   }
 
+  void note_bound(NodeId n, ValueId real, ValueId integers) {
+    const Node& node = source_.node(n);
+    for (const double x : to_doubles(*source_.value(real).constant)) {
+      if (std::isnan(x)) fail(ErrorCode::kInvalidModel, "node '{}' ({}): a constant operand holds {}; repair the model", node.name, node.op_type, x);
+    }
+    const std::vector<std::int32_t> codes = codes_of(*result_.graph.value(integers).constant);
+    if (codes.empty()) return;
+    const auto [lo, hi] = std::minmax_element(codes.begin(), codes.end());
+    plan_.notes[index(n)].push_back(fmt::format("bounds of {} channels, at codes {} to {}", codes.size(), *lo, *hi));
+  }
+
   QuantParams grid_of_constant(ValueId v, const Node& node, const TensorScheme& scheme) {
     double lo = 0;
     double hi = 0;
@@ -153,6 +164,7 @@ class Rewriter {
         inputs[i] = integer_of_[index(v)];
       } else if (is_tied(node)) {
         inputs[i] = quantized_constant(v, *plan_.grid[index(node.output(0))]);
+        if (is_bound(node)) note_bound(n, v, inputs[i]);
       } else {
         inputs[i] = quantized_constant(v, grid_of_constant(v, node, scheme.activations));
       }

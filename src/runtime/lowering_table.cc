@@ -22,6 +22,8 @@ constexpr Row kRows[] = {
     {"AveragePool", lower_average_pool},
     {"GlobalAveragePool", lower_average_pool},
     {"ReduceMean", lower_reduce_mean},
+    {"Min", lower_bound},
+    {"Max", lower_bound},
     {"Concat", lower_concat},
     {"Reshape", lower_reshape},
     {"Flatten", lower_reshape},

@@ -71,7 +71,7 @@ void PlanBuilder::find_uses() {
       return std::any_of(ops.begin(), ops.end(), [&](std::string_view op) { return node.op_type == op; });
     };
     const OpDef* op = find_op(node.domain, node.op_type);
-    const bool each_element = is_one_of({"Requantize", "Add", "Sub", "Mul", "Concat", "Identity", "Dropout"}) ||
+    const bool each_element = is_one_of({"Requantize", "Add", "Sub", "Mul", "Min", "Max", "Concat", "Identity", "Dropout"}) ||
                               (op != nullptr && op->rule == QuantRule::kUnaryTable);
     if (!is_one_of({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool"}) &&
         !(each_element && wants_channels_last_[index(node.output(0))]))

@@ -164,6 +164,7 @@ void lower_matmul(PlanBuilder& plan, const Node& node);  // steps_matmul.cc
 void lower_add(PlanBuilder& plan, const Node& node);     // steps_elementwise.cc
 void lower_mul(PlanBuilder& plan, const Node& node);
 void lower_table(PlanBuilder& plan, const Node& node);
+void lower_bound(PlanBuilder& plan, const Node& node);  // steps_bound.cc
 void lower_max_pool(PlanBuilder& plan, const Node& node);  // steps_pool.cc
 void lower_average_pool(PlanBuilder& plan, const Node& node);
 void lower_reduce_mean(PlanBuilder& plan, const Node& node);

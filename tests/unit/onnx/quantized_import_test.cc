@@ -138,6 +138,29 @@ output y
   expect_same_as_float(graph, 0.0F);
 }
 
+// Bounds of reals, as others write them: codes of the grid where that is exact.
+TEST(QuantizedImport, BoundsAgainstConstants) {
+  const auto text = [](const std::string& k, const std::string& last) {
+    return kHead + "const k float32[2,1,1] = {" + k + R"(}
+qc = QuantizeLinear(c, sy, zy) name "qc"
+dc = DequantizeLinear(qc, sy, zy) name "dc"
+m = Min(dc, k) name "clip"
+qy = QuantizeLinear(m, )" + last + R"() name "qy"
+y = DequantizeLinear(qy, )" + last + R"() name "dy"
+output y
+)";
+  };
+  const Graph graph = parse(text("0.5, 1.25", "sy, zy"));
+  const QuantizedGraph model = quantized_from_onnx_graph(graph);
+  EXPECT_TRUE(layer(model, "clip").integer) << layer(model, "clip").reason;
+  expect_same_as_float(graph, 0.03F);
+  // Another grid behind it: 0.48 is 16 steps of 0.03, 0.5 none.
+  EXPECT_TRUE(layer(quantized_from_onnx_graph(parse(text("0.48, 0.96", "sx, zx"))), "clip").integer);
+  EXPECT_FALSE(layer(quantized_from_onnx_graph(parse(text("0.5, 0.9", "sx, zx"))), "clip").integer);
+  expect_same_as_float(parse(text("0.48, 0.96", "sx, zx")), 0.03F);
+  expect_same_as_float(parse(text("0.5, 0.9", "sx, zx")), 0.03F);
+}
+
 TEST(QuantizedImport, BiasesAreBroughtToTheAccumulatorsScale) {
   std::string text = kHead;
   text.replace(text.find("db = DequantizeLinear(b, sb) [axis=0] name \"db\""), 47, "const db float32[2] = {0.06, -0.08}");

@@ -1,6 +1,7 @@
 // quantize(): which nodes become integers, which grids they get, what it repairs and what it refuses.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -98,6 +99,40 @@ output c)");
   EXPECT_EQ(params(model, "a"), params(model, "b"));
   EXPECT_FLOAT_EQ(params(model, "a").scale[0], 5.0F / 255);
   EXPECT_EQ(params(model, "a").zero_point[0], 51);
+}
+
+// What is beyond the bounds is cut off by them, so the grid need not reach it; where somebody else reads it, it must.
+TEST(Quantize, ABoundedValueHasTheGridOfWhatTheBoundsLeave) {
+  const char* const text = R"(graph g
+opset ai.onnx 13
+input x float32[1,2,2,2]
+const w float32[2,2,1,1] = {0.5, -0.25, 1.0, 0.75}
+const k float32[1,2,1,1] = {3.0, 9.0}
+a = Conv(x, w) [activation="Relu"] name "conv"
+m = Min(a, k) name "clip"
+y = Conv(m, w) name "last"
+output y)";
+  RangeTable ranges;
+  ranges.entries["x"].range = Range{-1, 1};
+  ranges.entries["a"].range = Range{0, 100};
+  ranges.entries["m"].range = Range{0, 5.1};
+  ranges.entries["y"].range = Range{-1, 1};
+  ranges.entries["s"].range = Range{0, 103};
+  const QuantizedGraph model = quantize(parse_graph_text(text), ranges, {});
+  EXPECT_EQ(params(model, "a"), params(model, "m"));
+  EXPECT_FLOAT_EQ(params(model, "m").scale[0], 5.1F / 255);
+  const Node* clip = find_node(model, "clip");
+  EXPECT_EQ(to_int64s(*model.graph.value(clip->inputs[1]).constant), (std::vector<std::int64_t>{150, 255})) << "9 is clamped to the grid";
+  EXPECT_EQ(layer(model, "clip").notes, std::vector<std::string>{"bounds of 2 channels, at codes 150 to 255"});
+
+  const QuantizedGraph other = quantize(parse_graph_text(std::string(text) + "\ns = Add(a, m)\noutput s"), ranges, {});
+  EXPECT_FLOAT_EQ(params(other, "m").scale[0], 100.0F / 255);
+
+  Graph broken = parse_graph_text(text);
+  GraphEditor editor(broken);
+  editor.set_constant(*broken.find_value("k"), Tensor::from<float>({1, 2, 1, 1}, std::array{1.0F, std::numeric_limits<float>::quiet_NaN()}));
+  editor.finish();
+  EXPECT_NE(error_of([&] { quantize(broken, ranges, {}); }).find("'clip' (Min): a constant operand holds nan"), std::string::npos);
 }
 
 TEST(Quantize, PerChannelWeightsUseEachChannelsMaximum) {

@@ -87,6 +87,19 @@ h = Gemm(r, w2_draw, b2_draw) name "gemm"
 v = Tanh(h)
 y = MatMul(v, w3_draw) name "last"
 output y)"},
+    {"bounds", R"(graph g
+opset ai.onnx 13
+input x float32[batch,3,5,4]
+const w1_draw float32[20,3,1,1] splat 0
+const w2_draw float32[20,20,1,1] splat 0
+const k1_draw float32[1,20,1,1] splat 0
+const k2_draw float32[4] splat 0
+a = Conv(x, w1_draw) name "one"
+b = Min(a, k1_draw) name "clip"
+c = Conv(b, w2_draw) name "two"
+d = Max(k2_draw, c) name "floor"
+y = GlobalAveragePool(d)
+output y)"},
     {"transposed", R"(graph g
 opset ai.onnx 13
 input x float32[batch,20,5,4]

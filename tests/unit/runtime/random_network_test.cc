@@ -85,7 +85,7 @@ class RandomNetwork {
       const Map a = any();
       const Map b = any();
       const std::string x = a.name;
-      switch (pick(0, 27)) {
+      switch (pick(0, 29)) {
         case 0:
         case 1: {
           const int c = is_wide_ ? 64 : pick(1, 6);
@@ -178,6 +178,16 @@ class RandomNetwork {
           break;
         }
         case 27: node("Transpose(" + x + ") [perm=[0, 2, 3, 1]]", a.h, a.w, a.c); break;
+        case 28:
+        case 29: {  // bounds along one axis or two
+          const int axis = pick(1, 3);
+          const int c = axis == 1 ? a.c : 1;
+          const int h = axis == 2 || (axis == 3 && pick(0, 3) == 0) ? a.h : 1;
+          const int w = axis == 3 ? a.w : 1;
+          const std::string k = weights("[" + std::to_string(c) + "," + std::to_string(h) + "," + std::to_string(w) + "]", c * h * w);
+          node((pick(0, 1) != 0 ? "Min(" : "Max(") + (pick(0, 1) != 0 ? x + ", " + k : k + ", " + x) + ")", a.c, a.h, a.w);
+          break;
+        }
         case 17: node("Pad(" + x + ", " + ints({0, 0, 1, 0, 0, 0, 0, 1}) + ")", a.c, a.h + 1, a.w + 1); break;
         case 18: node((pick(0, 1) != 0 ? "Tanh(" : "LeakyRelu(") + x + ")", a.c, a.h, a.w); break;
         default: node((pick(0, 1) != 0 ? "Softmax(" : "Floor(") + x + ")" + (pick(0, 1) != 0 ? "" : ""), a.c, a.h, a.w); break;

@@ -240,6 +240,37 @@ output a)"},
      "HEAD\nr = Relu(a)\ne = Sqrt(r)\ny = Conv(r, w_draw)\nz = Add(y, e)\nq = Conv(e, w_draw)\noutput z\noutput q"},
     {"island_with_softmax", 13, "HEAD\ns = Softmax(a) [axis=1]\ny = Conv(s, w_draw)\noutput y"},
     {"dropout_7", 7, "HEAD\nd = Dropout(a)\ny = Conv(d, w_draw)\noutput y"},
+    {"min_of_channels", 13, "HEAD\nconst k_draw float32[1,4,1,1] splat 0\nm = Min(a, k_draw)\ny = Conv(m, w_draw)\noutput y"},
+    {"max_of_channels_first", 13, "HEAD\nconst k_draw float32[4,1,1] splat 0\nm = Max(k_draw, a)\ny = Conv(m, w_draw)\noutput y"},
+    {"min_of_one_bound", 13, "HEAD\nconst k float32[1,1,1,1] splat 0.3\nr = Relu(a)\nm = Min(r, k)\ny = Conv(m, w_draw)\noutput y"},
+    {"min_of_rows_and_columns", 13,
+     "HEAD\nconst k_draw float32[6,1] splat 0\nconst l_draw float32[5] splat 0\nm = Min(a, k_draw)\nn = Max(a, l_draw)\noutput m\noutput n"},
+    {"min_of_several_axes", 13, "HEAD\nconst k_draw float32[4,6,1] splat 0\nm = Min(a, k_draw)\ny = Conv(m, w_draw)\noutput y"},
+    {"min_enlarges", 13, "HEAD\ng = GlobalAveragePool(a)\nconst k_draw float32[1,4,6,5] splat 0\nm = Min(g, k_draw)\ny = Conv(m, w_draw)\noutput y"},
+    {"min_of_more_axes", 13, "HEAD1D\nconst k_draw float32[1,1,4,1] splat 0\ny = Min(a, k_draw)\noutput y"},
+    {"min_and_max_1d", 13,
+     "HEAD1D\nconst k_draw float32[4,1] splat 0.5\nconst l_draw float32[12] splat 0\nm = Min(a, k_draw)\nn = Max(m, l_draw)\ny = Conv(n, w_draw)\noutput y"},
+    {"min_3d", 13, "HEAD3D\nconst k_draw float32[4,1,1,1] splat 0\nm = Min(a, k_draw)\ny = Conv(m, w_draw)\noutput y"},
+    {"min_of_a_matrix", 13, R"(input x float32[batch,24]
+const w_draw float32[24,10] splat 0
+const v_draw float32[10,5] splat 0
+const k_draw float32[1,10] splat 0
+a = Gemm(x, w_draw)
+m = Min(a, k_draw)
+y = MatMul(m, v_draw)
+output y)"},
+    {"min_of_tokens", 13, R"(input x float32[batch,7,24]
+const w_draw float32[24,10] splat 0
+const k_draw float32[10] splat 0
+const l_draw float32[7,1] splat 0
+a = MatMul(x, w_draw)
+m = Min(a, k_draw)
+y = Max(m, l_draw)
+output y)"},
+    {"min_joined_and_read_elsewhere", 13,
+     "HEAD\nconst k_draw float32[4,1,1] splat 0\nm = Min(a, k_draw)\nc = Concat(m, a) [axis=1]\ns = Add(a, m)\ny = Conv(s, w_draw)\noutput c\noutput y"},
+    {"min_of_two_values", 13, "HEAD\nr = Relu(a)\ns = Sigmoid(a)\nm = Min(r, s)\ny = Conv(m, w_draw)\noutput y"},
+    {"min_without_end", 13, "HEAD\nconst k float32[4,1,1] = {0.25, inf, 0.5, 1000}\nm = Min(a, k)\ny = Conv(m, w_draw)\noutput y"},
     {"batch_norm_island", 13,
      "HEAD\nconst s_draw float32[4] splat 0\nconst b_draw float32[4] splat 0\nconst v float32[4] splat 2\nr = Relu(a)\n"
      "n = BatchNormalization(r, s_draw, b_draw, b_draw, v)\ny = Conv(n, w_draw)\noutput y"},
