@@ -33,6 +33,10 @@ class TrainModule {
   ~TrainModule();
   TrainModule(TrainModule&&) noexcept;
 
+  // Gives every activation's quantizer its first grid, from the float values of one batch (of all ranks): once before parameters(), state()
+  // and the first quantized forward pass, also before a checkpoint is loaded into them. Nothing else changes. `step`: its reducer and
+  // sample_ids.
+  void initialize(const torch::Tensor& images, const StepInfo& step);
   // images [batch, ...] -> logits [batch, classes]: the first output, flattened; a final Softmax is left out.
   torch::Tensor forward(const torch::Tensor& images, const StepInfo& step);
   std::vector<Parameter> parameters();

@@ -137,6 +137,7 @@ struct QuantizerRow {
   std::string_view options;  // "gradient_scale=1,per_channel=0": name=default
   int weight_bits_min = 2, weight_bits_max = 8;
   int activation_bits_min = 2, activation_bits_max = 8;
+  bool takes_signed = false;      // its activations may fall below 0; else only edges that cannot are its own
   bool folds_batch_norm = false;  // the weight quantizer sees weight * gamma / sigma
   std::unique_ptr<WeightQuantizer> (*make_weight)(const WeightSite&, const MethodOptions&) = nullptr;
   std::unique_ptr<ActivationQuantizer> (*make_activation)(const ActivationSite&, const MethodOptions&) = nullptr;

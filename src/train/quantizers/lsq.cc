@@ -99,6 +99,7 @@ const QuantizerRow kLsq = {
     .weight_bits_max = 8,
     .activation_bits_min = 1,
     .activation_bits_max = 8,
+    .takes_signed = true,
     .make_weight = [](const WeightSite& site, const MethodOptions& options) -> std::unique_ptr<WeightQuantizer> {
       return std::make_unique<LsqWeight>(site, options);
     },

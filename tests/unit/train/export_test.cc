@@ -1,0 +1,67 @@
+// What training leaves is what quantize(), the simulation and the runtime compute with.
+#include "module_support.h"
+#include "nibble/passes.h"
+#include "nibble/quantize.h"
+
+namespace nibble::train {
+namespace {
+
+TrainQuantization lsq(int weight_bits, int activation_bits) {
+  TrainQuantization quantization;
+  quantization.weight_method = quantization.activation_method = "lsq";
+  quantization.weight_bits = weight_bits;
+  quantization.activation_bits = activation_bits;
+  return quantization;
+}
+
+// Trains a few steps on random labels: grids and statistics then are nobody's initial ones.
+void train_a_little(TrainModule& module, const Graph& graph, int steps) {
+  const std::int64_t batch = 8;
+  module.initialize(test::random_images(graph, batch, 1), test::step_of(batch, true));
+  for (int i = 0; i < steps; ++i) {
+    StepInfo step = test::step_of(batch, true);
+    step.step = i;
+    const torch::Tensor logits = module.forward(test::random_images(graph, batch, static_cast<std::uint64_t>(i) + 2), step);
+    const torch::Tensor labels = torch::arange(batch, torch::kInt64).remainder(logits.size(1));
+    torch::nll_loss(logits.log_softmax(1), labels).backward();
+    module.after_backward(step);
+    torch::NoGradGuard guard;
+    for (const Parameter& parameter : module.parameters()) {
+      if (!parameter.value.grad().defined()) continue;
+      parameter.value.sub_(parameter.value.grad(), 0.01);
+      parameter.value.mutable_grad().reset();
+    }
+    module.after_update(step);
+  }
+}
+
+// Runs samples through both; returns the share of equal top-1, and expects codes to be equal but for ties.
+double agreement(TrainModule& module, const Graph& graph, std::int64_t samples) {
+  const TrainedNetwork trained = module.trained();
+  const QuantizedGraph quantized = quantize(trained.graph, trained.ranges, trained.scheme);
+  torch::NoGradGuard guard;
+  const torch::Tensor images = test::random_images(graph, samples, 99);
+  const torch::Tensor logits = module.forward(images, test::step_of(samples, false));
+  std::int64_t same = 0;
+  for (std::int64_t i = 0; i < samples; ++i) {
+    const std::vector<Tensor> inputs = {from_torch(images.slice(0, i, i + 1))};
+    const std::vector<Tensor> outputs = simulate(quantized, inputs);
+    same +=
+        to_torch(outputs[0], torch::kFloat32).view({-1}).argmax().item<std::int64_t>() == logits[i].argmax().item<std::int64_t>() ? 1 : 0;
+  }
+  return static_cast<double>(same) / static_cast<double>(samples);
+}
+
+TEST(Export, ResNet20IsWhatTheModuleEvaluates) {
+  const auto path = test::asset("cifar10_resnet20.onnx");
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not here: set NIBBLE_ASSETS";
+  const Graph graph = import_onnx(path.string());
+  for (const int bits : {8, 4, 2}) {
+    TrainModule module(graph, lsq(bits, bits));
+    train_a_little(module, graph, 2);
+    EXPECT_GE(agreement(module, graph, 40), 0.9) << bits << " bits";
+  }
+}
+
+}  // namespace
+}  // namespace nibble::train
