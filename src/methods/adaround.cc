@@ -185,9 +185,12 @@ void round_adaptively(MethodState& state, const MethodInputs& inputs, const Meth
       return LayerEdit{};
     }
     const LayerView& layer = turn.view;
-    const RoundingProblem problem = rounding_problem(turn, places, inputs.seed + static_cast<std::uint64_t>(layer.node), pool);
+    const std::uint64_t seed = inputs.seed + static_cast<std::uint64_t>(layer.node);
+    const RoundingProblem problem = rounding_problem(turn, pool);
+    const DrawnColumns drawn = drawn_columns(turn, problem, places, seed, pool);
     const std::vector<GridPoint> grid = grid_points(turn);
-    const std::vector<double> fitted = fitted_weights(layer, problem, options.at("damping"), pool);
+    const std::vector<double> fitted =
+        fitted_weights(layer, problem, column_products(turn, problem, places, seed, pool), options.at("damping"), pool);
     std::vector<double> q = nearest(problem, grid);
     const Activation activation = activation_of(turn.node);
     const std::int64_t k = layer.columns(), blocks = (layer.group_out + kBlock - 1) / kBlock;
@@ -197,10 +200,10 @@ void round_adaptively(MethodState& state, const MethodInputs& inputs, const Meth
         const std::int64_t g = i / blocks, first = i % blocks * kBlock, outs = std::min(kBlock, layer.group_out - first);
         const std::int64_t o = g * layer.group_out + first;
         const auto rows = static_cast<std::size_t>(o * k), size = static_cast<std::size_t>(outs * k);
-        round_block(problem.columns.data() + g * problem.places * k, problem.target.data() + g * problem.places * layer.group_out + first,
+        round_block(drawn.columns.data() + g * drawn.places * k, drawn.target.data() + g * drawn.places * layer.group_out + first,
                     layer.group_out, std::span(fitted).subspan(rows, size),
                     std::span(problem.shift).subspan(static_cast<std::size_t>(o), static_cast<std::size_t>(outs)),
-                    std::span(grid).subspan(rows, size), std::span(q).subspan(rows, size), problem.places, outs, k, activation, settings);
+                    std::span(grid).subspan(rows, size), std::span(q).subspan(rows, size), drawn.places, outs, k, activation, settings);
       }
     });
     return rounded_layer(turn, problem, grid, q);

@@ -67,10 +67,7 @@ MethodsChoice choose_methods(const MethodState& start, const MethodInputs& input
   attempt("equalization", "", "bias_correction");
   // Rounding takes the mean error off by itself, so it is tried without the correction, on top of the equalization that won.
   attempt(equalize, "gptq", "");
-  if (start.scheme.defaults.weights.type.bit_width < 8) {
-    attempt(equalize, "weight_clipping,gptq", "");
-    attempt(equalize, "adaround", "");
-  }
+  if (start.scheme.defaults.weights.type.bit_width < 8) attempt(equalize, "adaround", "");
   if (!round.empty()) attempt(equalize, round, "bias_correction");
   return choice;
 }

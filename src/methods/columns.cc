@@ -126,6 +126,10 @@ ColumnMoments column_moments(const Node& node, const LayerView& layer, const Sha
   return total;
 }
 
+std::int64_t place_count(const Node& node, const LayerView& layer, const Shape& weight_shape, const Shape& input) {
+  return Windows(node, layer, weight_shape, input).places;
+}
+
 ColumnDraw draw_columns(const Node& node, const LayerView& layer, const Shape& weight_shape, std::span<const Tensor> inputs,
                         std::int64_t count, std::uint64_t seed) {
   ColumnDraw draw;

@@ -22,6 +22,9 @@ struct ColumnMoments {
 ColumnMoments column_moments(const Node& node, const LayerView& layer, const Shape& weight_shape, std::span<const Tensor> inputs,
                              ThreadPool& pool);
 
+// Output places of one input tensor.
+std::int64_t place_count(const Node& node, const LayerView& layer, const Shape& weight_shape, const Shape& input);
+
 // Places drawn once and used for both networks: the same rows of both.
 struct ColumnDraw {
   struct Place {

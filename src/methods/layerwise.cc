@@ -87,6 +87,7 @@ class Pass {
         pool_(std::max(1, inputs.threads)),
         real_(state.reference, samples_),
         quantized_(state.graph, samples_),
+        consumers_(state.graph.consumers()),
         stage_(inputs.progress, stage, static_cast<std::int64_t>(state.graph.nodes().size())) {
     if (state.reference.nodes().size() != state.graph.nodes().size())
       fail(ErrorCode::kInvalidArgument, "methods: the reference has {} nodes, the network {}", state.reference.nodes().size(),
@@ -174,7 +175,9 @@ class Pass {
                    .src_scale = src,
                    .dst_scale = dst,
                    .real_inputs = {},
-                   .quantized_inputs = {}};
+                   .quantized_inputs = {},
+                   .real_summands = {},
+                   .quantized_summands = {}};
     turn.quantized_values = dequantized(turn.quantized.codes, turn.quantized.params);
     std::vector<Tensor> read;
     if (with_data_) {
@@ -186,6 +189,7 @@ class Pass {
           read[static_cast<std::size_t>(s)] = as_read(view.input, stored[static_cast<std::size_t>(s)]);
       });
       turn.quantized_inputs = read;
+      find_summands(turn);
     }
     LayerEdit edit = visit_(turn, pool_);
 
@@ -204,6 +208,30 @@ class Pass {
     // The grid that was there when a method chose its weights and biases stays, or a new bias could widen it.
     if ((edit.weights || edit.bias) && !edit.grid) edit.grid = turn.quantized.params;
     return edit;
+  }
+
+  // Add(layer, other): the other's values, if they are there already and of the outputs' shape.
+  void find_summands(LayerTurn& turn) {
+    const ValueId output = turn.view.output;
+    if (consumers_[index(output)].size() != 1 || state_.graph.is_graph_output(output) || activation_of(turn.node).present ||
+        !has_columns(turn.node))
+      return;
+    const NodeId sum = consumers_[index(output)][0];
+    const Node& node = state_.graph.node(sum);
+    const Node& real = state_.reference.node(sum);
+    if (node.op_type != "Add" || !node.domain.empty() || node.inputs.size() != 2 || node.inputs[0] == node.inputs[1]) return;
+    const std::size_t other = node.inputs[0] == output ? 1 : 0;
+    if (state_.graph.is_constant(node.inputs[other]) || real.op_type != "Add") return;
+    const std::vector<Tensor>& there = real_.of(real.inputs[other]);
+    const std::vector<Tensor>& found = quantized_.of(node.inputs[other]);
+    for (std::size_t s = 0; s < samples_; ++s) {
+      if (there[s].type() != DataType::kFloat32 || found[s].type() != DataType::kFloat32 || there[s].shape() != found[s].shape()) return;
+      const std::int64_t places = place_count(turn.node, turn.view, turn.weights().shape(), turn.quantized_inputs[s].shape());
+      if (there[s].size() != places * turn.view.outputs()) return;
+    }
+    turn.real_summands = there;
+    const bool integer = plan_.integer[index(sum)];
+    for (const Tensor& x : found) turn.quantized_summands.push_back(integer ? as_read(node.inputs[other], x) : x);
   }
 
   // `plan` set: the quantized side.
@@ -245,6 +273,7 @@ class Pass {
   const std::size_t samples_;
   ThreadPool pool_;
   Values real_, quantized_;
+  const std::vector<std::vector<NodeId>> consumers_;
   Stage stage_;
 };
 

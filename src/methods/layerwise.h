@@ -36,6 +36,10 @@ struct LayerTurn {
   std::span<const Tensor> real_inputs;       // of the reference, one a sample
   std::span<const Tensor> quantized_inputs;  // of the network quantized so far, on the input's grid
 
+  // Where the layer's outputs go into a sum and nowhere else: the other summand of both networks, of the outputs' shape, one a sample. What
+  // the quantized one has lost the layer can make up for. Else empty.
+  std::vector<Tensor> real_summands, quantized_summands;
+
   const Tensor& reference_weights() const { return *state.reference.value(reference.weights).constant; }
   const Tensor& weights() const { return *state.graph.value(view.weights).constant; }
 };

@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::int64_t kMaxFloats = 16 << 20;
 constexpr std::int64_t kFewestPlaces = 256;
+constexpr std::int64_t kPartFloats = 4 << 20, kLargestPart = 4096;
 
 // [outputs][K] from the flat weight tensor.
 std::vector<double> as_rows(const Tensor& weights, const LayerView& layer) {
@@ -45,6 +46,66 @@ bool cholesky(std::vector<double>& a, std::int64_t n) {
   return true;
 }
 
+// Takes the mean of each column off. [groups][places][k]
+void centre(std::vector<float>& columns, std::span<const double> mean, std::int64_t places, std::int64_t k) {
+  const std::vector<float> means(mean.begin(), mean.end());
+  for (std::size_t row = 0; row * static_cast<std::size_t>(k) < columns.size(); ++row) {
+    float* x = columns.data() + row * static_cast<std::size_t>(k);
+    const float* m = means.data() + row / static_cast<std::size_t>(places) * static_cast<std::size_t>(k);
+    for (std::int64_t i = 0; i < k; ++i) x[i] -= m[i];
+  }
+}
+
+// Where output channel o of place p lies in a sample's output.
+struct OutputPlaces {
+  std::int64_t channels, pixels;
+  OutputPlaces(const LayerTurn& turn, const Tensor& y) : channels(turn.view.outputs()), pixels(1) {
+    for (std::size_t a = 2; turn.node.op_type == "Conv" && a < y.shape().size(); ++a) pixels *= y.shape()[a];
+  }
+  std::size_t operator()(std::int64_t place, std::int64_t o) const {
+    return static_cast<std::size_t>((place / pixels * channels + o) * pixels + place % pixels);
+  }
+};
+
+// What the float network's other summand is ahead of the quantized network's. Empty where nothing is carried.
+// [groups][places][group_out]
+std::vector<float> gather_carried(const LayerTurn& turn, const ColumnDraw& draw) {
+  if (turn.real_summands.empty()) return {};
+  const std::int64_t outs = turn.view.outputs(), inner = turn.view.group_out, places = std::ssize(draw.places);
+  std::vector<float> result(static_cast<std::size_t>(outs * places));
+  for (std::int64_t p = 0; p < places; ++p) {
+    const ColumnDraw::Place& place = draw.places[static_cast<std::size_t>(p)];
+    const Tensor& real = turn.real_summands[static_cast<std::size_t>(place.sample)];
+    const Tensor& quantized = turn.quantized_summands[static_cast<std::size_t>(place.sample)];
+    const OutputPlaces where(turn, real);
+    for (std::int64_t o = 0; o < outs; ++o) {
+      const std::size_t at = where(place.place, o);
+      result[static_cast<std::size_t>((o / inner * places + p) * inner + o % inner)] = real.data<float>()[at] - quantized.data<float>()[at];
+    }
+  }
+  return result;
+}
+
+std::vector<double> carried_mean(const LayerTurn& turn) {
+  if (turn.real_summands.empty()) return {};
+  std::vector<double> sums(static_cast<std::size_t>(turn.view.outputs()), 0.0);
+  double count = 0;
+  for (std::size_t s = 0; s < turn.real_summands.size(); ++s) {
+    const auto real = turn.real_summands[s].data<float>(), quantized = turn.quantized_summands[s].data<float>();
+    const OutputPlaces where(turn, turn.real_summands[s]);
+    const std::int64_t places = static_cast<std::int64_t>(real.size()) / where.channels;
+    for (std::int64_t p = 0; p < places; ++p) {
+      for (std::int64_t o = 0; o < where.channels; ++o) {
+        const std::size_t at = where(p, o);
+        sums[static_cast<std::size_t>(o)] += static_cast<double>(real[at]) - static_cast<double>(quantized[at]);
+      }
+    }
+    count += static_cast<double>(places);
+  }
+  for (double& sum : sums) sum /= std::max(count, 1.0);
+  return sums;
+}
+
 }  // namespace
 
 std::vector<double> inverse_factor(const std::vector<double>& a, std::int64_t n) {
@@ -75,61 +136,52 @@ std::vector<double> inverse_factor(const std::vector<double>& a, std::int64_t n)
   return upper;
 }
 
-ColumnFactor column_factor(const float* columns, std::int64_t places, std::int64_t k, double damping) {
+ColumnFactor column_factor(std::span<const double> square, std::int64_t k, double damping) {
   const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
-  std::vector<float> products(at(k * k));
-  matrix_product(true, false, k, k, places, columns, columns, products.data());
   double trace = 0;
-  for (std::int64_t i = 0; i < k; ++i) trace += static_cast<double>(products[at(i * k + i)]) / static_cast<double>(places);
+  for (std::int64_t i = 0; i < k; ++i) trace += square[at(i * k + i)];
   ColumnFactor factor;
   if (!(trace > 0)) return factor;
   // Heaviest columns first, while many others can still make up for their errors.
   factor.order.resize(at(k));
   std::iota(factor.order.begin(), factor.order.end(), 0);
   std::stable_sort(factor.order.begin(), factor.order.end(),
-                   [&](std::int64_t a, std::int64_t b) { return products[at(a * k + a)] > products[at(b * k + b)]; });
+                   [&](std::int64_t a, std::int64_t b) { return square[at(a * k + a)] > square[at(b * k + b)]; });
   factor.matrix.resize(at(k * k));
   for (std::int64_t i = 0; i < k; ++i) {
-    for (std::int64_t j = 0; j < k; ++j)
-      factor.matrix[at(i * k + j)] =
-          static_cast<double>(products[at(factor.order[at(i)] * k + factor.order[at(j)])]) / static_cast<double>(places);
+    for (std::int64_t j = 0; j < k; ++j) factor.matrix[at(i * k + j)] = square[at(factor.order[at(i)] * k + factor.order[at(j)])];
   }
   for (std::int64_t i = 0; i < k; ++i) factor.matrix[at(i * k + i)] += damping * trace / static_cast<double>(k);
   factor.upper = inverse_factor(factor.matrix, k);
   return factor;
 }
 
-std::vector<double> fitted_weights(const LayerView& layer, const RoundingProblem& problem, double damping, ThreadPool& pool) {
+void fit_weights(const ColumnFactor& factor, std::span<const double> missing, std::int64_t k, std::span<double> weights) {
   const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+  if (factor.upper.empty()) return;
+  std::vector<double> sorted(at(k)), fitted(at(k));
+  for (std::size_t row = 0; row + at(k) <= weights.size(); row += at(k)) {  // r H^-1 = (r U^T) U
+    for (std::int64_t i = 0; i < k; ++i) sorted[at(i)] = missing[row + at(factor.order[at(i)])];
+    std::fill(fitted.begin(), fitted.end(), 0.0);
+    for (std::int64_t i = 0; i < k; ++i) {
+      const double* u = factor.upper.data() + i * k;
+      double rotated = 0;
+      for (std::int64_t j = i; j < k; ++j) rotated += u[j] * sorted[at(j)];
+      for (std::int64_t j = i; j < k; ++j) fitted[at(j)] += rotated * u[j];
+    }
+    for (std::int64_t j = 0; j < k; ++j) weights[row + at(factor.order[at(j)])] += fitted[at(j)];
+  }
+}
+
+std::vector<double> fitted_weights(const LayerView& layer, const RoundingProblem& problem, const ColumnProducts& products, double damping,
+                                   ThreadPool& pool) {
   std::vector<double> fitted = problem.weights;
-  const std::int64_t k = layer.columns(), outs = layer.group_out, places = problem.places;
+  const std::int64_t k = layer.columns();
   pool.parallel_for(layer.groups, 1, [&](std::int64_t begin, std::int64_t end) {
-    const nn::OnednnThreads one_thread(1);
     for (std::int64_t g = begin; g < end; ++g) {
-      const float* columns = problem.columns.data() + g * places * k;
-      const ColumnFactor factor = column_factor(columns, places, k, damping);
-      if (factor.upper.empty()) continue;
-      // What the weights as they are leave of the float network's outputs, and its products with the columns.
-      std::vector<float> residual(at(places * outs)), correlation(at(outs * k));
-      const std::vector<float> rows(problem.weights.begin() + g * outs * k, problem.weights.begin() + (g + 1) * outs * k);
-      matrix_product(false, true, places, outs, k, columns, rows.data(), residual.data());
-      for (std::int64_t i = 0; i < places * outs; ++i)
-        residual[at(i)] =
-            problem.target[at(g * places * outs + i)] - static_cast<float>(problem.shift[at(g * outs + i % outs)]) - residual[at(i)];
-      matrix_product(true, false, outs, k, places, residual.data(), columns, correlation.data());
-      std::vector<double> rotated(at(k));
-      for (std::int64_t o = 0; o < outs; ++o) {  // r H^-1 = (r U^T) U
-        for (std::int64_t i = 0; i < k; ++i) {
-          rotated[at(i)] = 0;
-          for (std::int64_t j = i; j < k; ++j)
-            rotated[at(i)] += factor.upper[at(i * k + j)] * static_cast<double>(correlation[at(o * k + factor.order[at(j)])]) /
-                              static_cast<double>(places);
-        }
-        double* w = fitted.data() + (g * outs + o) * k;
-        for (std::int64_t i = 0; i < k; ++i) {
-          for (std::int64_t j = i; j < k; ++j) w[factor.order[at(j)]] += rotated[at(i)] * factor.upper[at(i * k + j)];
-        }
-      }
+      const auto rows = static_cast<std::size_t>(g * layer.group_out * k), size = static_cast<std::size_t>(layer.group_out * k);
+      fit_weights(column_factor(products.square[static_cast<std::size_t>(g)], k, damping), std::span(products.missing).subspan(rows, size),
+                  k, std::span(fitted).subspan(rows, size));
     }
   });
   return fitted;
@@ -148,49 +200,100 @@ void matrix_product(bool transpose_a, bool transpose_b, std::int64_t m, std::int
   }
 }
 
-RoundingProblem rounding_problem(const LayerTurn& turn, std::int64_t places, std::uint64_t seed, ThreadPool& pool) {
+RoundingProblem rounding_problem(const LayerTurn& turn, ThreadPool& pool) {
   const LayerView& layer = turn.view;
   const std::int64_t k = layer.columns();
   RoundingProblem problem;
-  const std::int64_t most = std::max(kFewestPlaces, kMaxFloats / std::max<std::int64_t>(1, layer.groups * k));
-  const Shape& shape = turn.weights().shape();
-  const ColumnDraw draw = draw_columns(turn.node, layer, shape, turn.quantized_inputs, std::min(places, most), seed);
-  problem.places = std::ssize(draw.places);
   problem.weights = as_rows(turn.reference_weights(), turn.reference);
   problem.shift = bias_of(turn.state.reference, turn.reference);
   problem.mean.assign(static_cast<std::size_t>(layer.groups * k), 0.0);
+  if (!layer.has_bias_input) return problem;
+  const Shape& shape = turn.weights().shape();
+  problem.mean = column_moments(turn.node, layer, shape, turn.quantized_inputs, pool).mean;
+  const std::vector<double> real_mean = column_moments(turn.node, layer, shape, turn.real_inputs, pool).mean;
+  const std::vector<double> carried = carried_mean(turn);
+  for (std::int64_t o = 0; o < layer.outputs(); ++o) {
+    double& shift = problem.shift[static_cast<std::size_t>(o)];
+    for (std::int64_t i = 0; i < k; ++i)
+      shift += problem.weights[static_cast<std::size_t>(o * k + i)] * real_mean[static_cast<std::size_t>(o / layer.group_out * k + i)];
+    if (!carried.empty()) shift += carried[static_cast<std::size_t>(o)];
+  }
+  return problem;
+}
 
-  const std::int64_t p = problem.places, out = layer.group_out;
-  problem.target.resize(static_cast<std::size_t>(layer.outputs() * p));
+DrawnColumns drawn_columns(const LayerTurn& turn, const RoundingProblem& problem, std::int64_t places, std::uint64_t seed,
+                           ThreadPool& pool) {
+  const LayerView& layer = turn.view;
+  const Shape& shape = turn.weights().shape();
+  const std::int64_t k = layer.columns(), out = layer.group_out;
+  const std::int64_t most = std::max(kFewestPlaces, kMaxFloats / std::max<std::int64_t>(1, layer.groups * k));
+  const ColumnDraw draw = draw_columns(turn.node, layer, shape, turn.quantized_inputs, std::min(places, most), seed);
+  const std::int64_t p = std::ssize(draw.places);
+  DrawnColumns drawn{.places = p, .columns = {}, .target = std::vector<float>(static_cast<std::size_t>(layer.outputs() * p))};
   {
     const std::vector<float> real = gather_columns(turn.node, layer, shape, turn.real_inputs, draw, pool);
+    const std::vector<float> carried = gather_carried(turn, draw);
     const std::vector<float> w(problem.weights.begin(), problem.weights.end());
+    const std::vector<double> bias = bias_of(turn.state.reference, turn.reference);
     pool.parallel_for(layer.groups, 1, [&](std::int64_t begin, std::int64_t end) {
       const nn::OnednnThreads one_thread(1);
       for (std::int64_t g = begin; g < end; ++g) {
-        float* y = problem.target.data() + g * p * out;
+        float* y = drawn.target.data() + g * p * out;
         matrix_product(false, true, p, out, k, real.data() + g * p * k, w.data() + g * out * k, y);
-        for (std::int64_t i = 0; i < p * out; ++i) y[i] += static_cast<float>(problem.shift[static_cast<std::size_t>(g * out + i % out)]);
+        for (std::int64_t i = 0; i < p * out; ++i) {
+          y[i] += static_cast<float>(bias[static_cast<std::size_t>(g * out + i % out)]);
+          if (!carried.empty()) y[i] += carried[static_cast<std::size_t>(g * p * out + i)];
+        }
       }
     });
   }
-  problem.columns = gather_columns(turn.node, layer, shape, turn.quantized_inputs, draw, pool);
-  if (!layer.has_bias_input) return problem;
+  drawn.columns = gather_columns(turn.node, layer, shape, turn.quantized_inputs, draw, pool);
+  centre(drawn.columns, problem.mean, p, k);
+  return drawn;
+}
 
-  problem.mean = column_moments(turn.node, layer, shape, turn.quantized_inputs, pool).mean;
-  const std::vector<double> real_mean = column_moments(turn.node, layer, shape, turn.real_inputs, pool).mean;
-  for (std::int64_t o = 0; o < layer.outputs(); ++o) {
-    for (std::int64_t i = 0; i < k; ++i)
-      problem.shift[static_cast<std::size_t>(o)] +=
-          problem.weights[static_cast<std::size_t>(o * k + i)] * real_mean[static_cast<std::size_t>(o / out * k + i)];
+ColumnProducts column_products(const LayerTurn& turn, const RoundingProblem& problem, std::int64_t places, std::uint64_t seed,
+                               ThreadPool& pool) {
+  const LayerView& layer = turn.view;
+  const Shape& shape = turn.weights().shape();
+  const std::int64_t k = layer.columns(), out = layer.group_out;
+  const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+  // A part of the places at a time: their sums in float32, the total in double.
+  ColumnDraw draw = draw_columns(turn.node, layer, shape, turn.quantized_inputs, places, seed);
+  const std::int64_t count = std::ssize(draw.places);
+  const std::int64_t part = std::clamp<std::int64_t>(kPartFloats / std::max<std::int64_t>(1, layer.groups * (k + out)), 1, kLargestPart);
+  ColumnProducts sums{.square = std::vector<std::vector<double>>(at(layer.groups), std::vector<double>(at(k * k), 0.0)),
+                      .missing = std::vector<double>(at(layer.outputs() * k), 0.0)};
+  const std::vector<float> w(problem.weights.begin(), problem.weights.end());
+  const std::vector<double> bias = bias_of(turn.state.reference, turn.reference);
+  for (std::int64_t first = 0; first < count; first += part) {
+    const std::int64_t p = std::min(part, count - first);
+    const ColumnDraw drawn{.places = {draw.places.begin() + first, draw.places.begin() + first + p}};
+    std::vector<float> columns = gather_columns(turn.node, layer, shape, turn.quantized_inputs, drawn, pool);
+    const std::vector<float> carried = gather_carried(turn, drawn);
+    std::vector<float> change = gather_columns(turn.node, layer, shape, turn.real_inputs, drawn, pool);  // c - c~ in the end
+    centre(columns, problem.mean, p, k);
+    for (std::size_t i = 0; i < change.size(); ++i) change[i] -= columns[i];
+    pool.parallel_for(layer.groups, 1, [&](std::int64_t begin, std::int64_t end) {
+      const nn::OnednnThreads one_thread(1);
+      std::vector<float> square(at(k * k)), residual(at(p * out)), missing(at(out * k));
+      for (std::int64_t g = begin; g < end; ++g) {
+        const float* x = columns.data() + g * p * k;
+        matrix_product(true, false, k, k, p, x, x, square.data());
+        for (std::size_t i = 0; i < square.size(); ++i)
+          sums.square[at(g)][i] += static_cast<double>(square[i]) / static_cast<double>(count);
+        matrix_product(false, true, p, out, k, change.data() + g * p * k, w.data() + g * out * k, residual.data());
+        for (std::int64_t i = 0; i < p * out; ++i) {
+          residual[at(i)] += static_cast<float>(bias[at(g * out + i % out)] - problem.shift[at(g * out + i % out)]);
+          if (!carried.empty()) residual[at(i)] += carried[at(g * p * out + i)];
+        }
+        matrix_product(true, false, out, k, p, residual.data(), x, missing.data());
+        for (std::int64_t i = 0; i < out * k; ++i)
+          sums.missing[at(g * out * k + i)] += static_cast<double>(missing[at(i)]) / static_cast<double>(count);
+      }
+    });
   }
-  pool.parallel_for(layer.groups * p, 256, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r) {
-      for (std::int64_t i = 0; i < k; ++i)
-        problem.columns[static_cast<std::size_t>(r * k + i)] -= static_cast<float>(problem.mean[static_cast<std::size_t>(r / p * k + i)]);
-    }
-  });
-  return problem;
+  return sums;
 }
 
 std::vector<GridPoint> grid_points(const LayerTurn& turn) {
@@ -205,7 +308,8 @@ std::vector<GridPoint> grid_points(const LayerTurn& turn) {
         const auto zero = static_cast<double>(params.zero_point[s]);
         points.push_back({.step = static_cast<double>(params.scale[s]),
                           .lo = static_cast<double>(params.qmin()) - zero,
-                          .hi = static_cast<double>(params.qmax()) - zero});
+                          .hi = static_cast<double>(params.qmax()) - zero,
+                          .scale = s});
       }
     }
   }
@@ -240,6 +344,10 @@ LayerEdit rounded_layer(const LayerTurn& turn, const RoundingProblem& problem, c
   }
   edit.weights = std::move(weights);
   edit.grid = turn.quantized.params;
+  for (const GridPoint& point : grid) {
+    edit.grid->scale[point.scale] = static_cast<float>(point.step);
+    edit.grid->zero_point[point.scale] = static_cast<std::int32_t>(static_cast<double>(edit.grid->qmin()) - point.lo);
+  }
   if (layer.has_bias_input) edit.bias.emplace(bias.begin(), bias.end());
   return edit;
 }
