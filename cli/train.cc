@@ -14,6 +14,7 @@ namespace {
 
 class TrainProgress final : public TrainSink {
  public:
+  explicit TrainProgress(Progress::Verbosity verbosity) : progress_(verbosity) {}
   void begin(std::string_view stage, std::int64_t total) override { progress_.begin(stage, total); }
   void advance(std::int64_t done) override { progress_.advance(done); }
   void end() override { progress_.end(); }
@@ -58,7 +59,7 @@ std::string with_thousands(std::int64_t number) {
 
 }  // namespace
 
-void run_train(const CLI::App&, TrainCommand& command) {
+void run_train(const TrainCommand& command) {
   if (command.list_methods) {
     print(list_train_methods());
     return;
@@ -75,8 +76,8 @@ void run_train(const CLI::App&, TrainCommand& command) {
   if (!given.log_path.empty()) check_output("--log", given.log_path, {command.model, command.teacher, command.output, command.save_float});
 
   // Load.
-  TrainProgress sink;
   const bool writes = train_processes().rank == 0;
+  TrainProgress sink(writes ? Progress::Verbosity::kNormal : Progress::Verbosity::kQuiet);
   const Model model = load_model(command.model);
   if (model.quantized)
     throw Error(ErrorCode::kInvalidArgument, fmt::format("{} is quantized; nibble train needs a float model", command.model));

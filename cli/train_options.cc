@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -28,6 +30,13 @@ std::int64_t whole_number(const std::string& option, const std::string& text, st
   if (error != std::errc() || end != text.data() + text.size() || value < least || value > most)
     throw UsageError(fmt::format("{}: '{}' is no whole number from {} to {}", option, text, least, most));
   return value;
+}
+
+// How many processes share this machine.
+int processes_here(const TrainCommand& command) {
+  const char* local = std::getenv("LOCAL_WORLD_SIZE");  // torchrun's
+  const int count = local != nullptr ? std::atoi(local) : train_processes().world_size;
+  return std::max({1, command.nproc, count});
 }
 
 MethodOptions parse_method_options(const std::string& text) {
@@ -160,6 +169,10 @@ void add_train_options(CLI::App& app, TrainCommand& c) {
       ->type_name("N")
       ->check(CLI::Range(1, kMostThreads))
       ->group(run_group);
+  app.add_option("--nproc", c.nproc, "processes on this machine; each takes its part of every batch. Elsewhere: torchrun --no-python nibble train ...")
+      ->type_name("N")
+      ->check(CLI::Range(1, kMostProcesses))
+      ->group(run_group);
   app.add_flag("--float64", o.double_precision, "train in double precision (slow; for comparisons)")->group(run_group);
   add_json_option(app, c.json);
   app.add_flag("--list-methods", c.list_methods)->group("");
@@ -215,7 +228,7 @@ TrainOptions train_options(const TrainCommand& c) {
   if (c.freeze_bn >= 0) o.freeze_bn = c.freeze_bn;
   o.seed = c.data.seed;
   if (o.threads == 0)
-    o.threads = std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / std::max(1, c.nproc), 1, kMostThreads);
+    o.threads = std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / processes_here(c), 1, kMostThreads);
   return o;
 }
 

@@ -39,6 +39,6 @@ std::vector<std::string> with_recipe(const CLI::App& app, std::vector<std::strin
 TrainOptions train_options(const TrainCommand& command);
 
 // After the command line was read: the whole story.
-void run_train(const CLI::App& app, TrainCommand& command);
+void run_train(const TrainCommand& command);
 
 }  // namespace nibble::cli

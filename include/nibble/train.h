@@ -130,6 +130,21 @@ struct TrainProcesses {
 };
 TrainProcesses train_processes();  // from RANK and WORLD_SIZE; throws Error{kInvalidArgument} where they make no sense
 
+// Where the processes of one machine meet: a store at a free port of 127.0.0.1, as torchrun hosts one. The processes get MASTER_ADDR,
+// MASTER_PORT and TORCHELASTIC_USE_AGENT_STORE=True. Throws Error{kUnsupported} in a build without Gloo.
+class TrainStoreHost {
+ public:
+  TrainStoreHost();
+  ~TrainStoreHost();
+  TrainStoreHost(const TrainStoreHost&) = delete;
+  TrainStoreHost& operator=(const TrainStoreHost&) = delete;
+  int port() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
 // Trains `graph` (as imported, BatchNormalization kept) on `data`, evaluates on `evaluation` after each epoch; the last epoch counts. Under
 // RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT the batch is shared out over the processes, which all get the same result. Equal options,
 // data, threads and processes give equal bits. Throws Error: labels out of range, a loss that is not finite (epoch, step, tensor), a

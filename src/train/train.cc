@@ -6,6 +6,7 @@
 #include "report/for_each_sample.h"
 #include "report/scores.h"
 #include "report/stage.h"
+#include "train/processes.h"
 #include "train/trainer.h"
 
 namespace nibble {
@@ -20,8 +21,6 @@ TrainQuantization quantization_of_method(std::string_view name) {
   return quantization;
 }
 
-TrainProcesses train_processes() { return {}; }
-
 TrainResult train_network(const Graph& graph, const Dataset& data, const Dataset& evaluation, const TrainOptions& options, TrainSink* sink) {
   if (options.device != "cpu") {
     if (options.device != "cuda") fail(ErrorCode::kInvalidArgument, "--device: '{}' is unknown; known are cpu and cuda", options.device);
@@ -30,7 +29,11 @@ TrainResult train_network(const Graph& graph, const Dataset& data, const Dataset
   torch::set_num_threads(options.threads);
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
   TrainSink quiet;
-  return train::Trainer(graph, data, evaluation, options, train::single_process(), sink != nullptr ? *sink : quiet).run();
+  const train::Rendezvous rendezvous = train::rendezvous_from_environment();
+  std::unique_ptr<train::Reducer> joined;
+  if (rendezvous.world_size > 1) joined = train::join_processes(rendezvous);
+  train::Reducer& reducer = joined != nullptr ? *joined : train::single_process();
+  return train::Trainer(graph, data, evaluation, options, reducer, sink != nullptr ? *sink : quiet).run();
 }
 
 RuntimeCheck check_in_runtime(const Model& model, const Dataset& evaluation, const std::vector<std::int64_t>& predicted, int threads,

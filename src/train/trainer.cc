@@ -181,6 +181,14 @@ Trainer::Trainer(const Graph& graph, const Dataset& data, const Dataset& evaluat
   for (const Parameter& parameter : module_.parameters()) report_.parameters += parameter.value.numel();
 }
 
+StepInfo Trainer::step_info(const StepSamples& samples, bool training) const {
+  StepInfo info = step_info(training);
+  info.sample_ids = torch::tensor(samples.positions, torch::kInt64);
+  info.global_batch = samples.count;
+  if (!samples.shared) info.reducer = &single_process();
+  return info;
+}
+
 StepInfo Trainer::step_info(bool training) const {
   return {.epoch = run_.epoch,
           .epochs = options_.epochs,
@@ -270,15 +278,10 @@ void Trainer::fail_not_finite(const char* what, const torch::Tensor& images, con
 }
 
 Trainer::StepResult Trainer::take_step(const StepSamples& samples, const Batch& batch) {
-  StepInfo info = step_info(true);
-  info.sample_ids = torch::tensor(samples.positions, torch::kInt64);
-  info.global_batch = samples.count;
-  if (!samples.shared) info.reducer = &single_process();
-
+  const StepInfo info = step_info(samples, true);
   const torch::Tensor images = to_network(batch.images);
   const torch::Tensor logits = module_.forward(images, info);
   const torch::Tensor loss = loss_of(images, logits, batch.labels, samples.count);
-  // Only now: a quantizer's own tensors may be made in the first forward pass.
   const std::vector<Parameter> parameters = module_.parameters();
   for (const Parameter& parameter : parameters) parameter.value.mutable_grad().reset();
   loss.backward();
@@ -393,20 +396,6 @@ void Trainer::resume() {
   if (run_.epoch < 0 || run_.epoch > options_.epochs || run_.step_in_epoch < 0 || run_.step_in_epoch >= steps_per_epoch())
     fail(ErrorCode::kInvalidData, "{}: stands in epoch {}, step {}, which this run does not have", path, run_.epoch + 1, run_.step_in_epoch);
 
-  // A pass that makes every tensor there is; then all of them are overwritten.
-  if (run_.step > 0) {
-    const Checkpoint position = run_;
-    if (run_.epoch == options_.epochs) run_.epoch = options_.epochs - 1;  // a finished run
-    order_ = epoch_order(options_.seed, run_.epoch, train_.size());
-    module_.begin_epoch(step_info(true));
-    const StepSamples samples = step_samples(0);
-    StepInfo info = step_info(true);
-    info.sample_ids = torch::tensor(samples.positions, torch::kInt64);
-    info.global_batch = samples.count;
-    if (!samples.shared) info.reducer = &single_process();
-    module_.forward(to_network(train_.batch(samples.ids).images), info);
-    run_ = position;
-  }
   restore(parameters, as_state(module_.parameters()), path);
   restore(state, module_.state(), path);
   optimizer_.load(optimizer);
@@ -415,12 +404,20 @@ void Trainer::resume() {
                                              : fmt::format("resuming in epoch {}, step {}", run_.epoch + 1, run_.step));
 }
 
+// The first grids, from the first batch; a checkpoint's take their place.
+void Trainer::initialize() {
+  order_ = epoch_order(options_.seed, 0, train_.size());
+  const StepSamples samples = step_samples(0);
+  module_.initialize(to_network(train_.batch(samples.ids).images), step_info(samples, true));
+}
+
 TrainResult Trainer::run() {
   if (!options_.checkpoint_folder.empty() && writes()) {
     std::error_code code;
     std::filesystem::create_directories(options_.checkpoint_folder, code);
     if (code) fail(ErrorCode::kIo, "--checkpoint: the folder {} cannot be made: {}", options_.checkpoint_folder, code.message());
   }
+  initialize();
   if (options_.resume) resume();
   log_.open(run_.log_bytes);
   if (!options_.resume) save();  // the folder can be written, and whatever happens there is something to go on from

@@ -37,6 +37,8 @@ class Trainer {
   bool writes() const { return reducer_.rank() == 0; }
   std::int64_t steps_per_epoch() const { return (train_.size() + options_.batch - 1) / options_.batch; }
   StepInfo step_info(bool training) const;
+  StepInfo step_info(const StepSamples& samples, bool training) const;
+  void initialize();
   StepSamples step_samples(std::int64_t step_in_epoch) const;
   torch::Tensor to_network(const torch::Tensor& images) const;
   torch::Tensor loss_of(const torch::Tensor& images, const torch::Tensor& logits, const torch::Tensor& labels, std::int64_t global_batch);
