@@ -5,6 +5,8 @@ packages_build="g++ cmake ninja-build libfmt-dev nlohmann-json3-dev libcli11-dev
   libjpeg62-turbo-dev libpng-dev zlib1g-dev libxxhash-dev"
 # What the tests need besides: GoogleTest, and Debian's ONNX for Python, which generates ONNX's own node tests and checks exported models.
 packages_test="libgtest-dev libgmock-dev binutils python3 python3-onnx python3-numpy python3-pil"
+# nibble train: libtorch, and Gloo's headers for training in several processes. Without them everything else is built.
+packages_train="libtorch-dev libgloo-dev"
 # scripts/test --aarch64: a cross compiler, an emulator, and what the kernels' tests are built from.
 packages_aarch64="g++ g++-aarch64-linux-gnu qemu-user cmake ninja-build libfmt-dev libgtest-dev libgmock-dev"
 # benchmarks/, which scripts/test builds as well.
