@@ -50,6 +50,10 @@ struct TrainedNetwork {
   std::vector<std::string> notes;
 };
 
+// A network to start from nothing: "lenet5", "vgg7", "resnet20", "mobilenet-small", with batch normalization; weights by He's initialization
+// from `seed`. `sample`: [channels, height, width]. Error{kInvalidArgument} lists the architectures.
+Graph make_architecture(std::string_view name, const Shape& sample, std::int64_t classes, std::uint64_t seed);
+
 // The learning rate over the run, per optimizer step, after a linear warm-up from 0.
 enum class LearningRateSchedule {
   kCosine,    // lr (1 + cos(pi t)) / 2, t from 0 to 1

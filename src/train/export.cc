@@ -78,8 +78,28 @@ struct FoldedBase {
 
 }  // namespace
 
-TrainedNetwork TrainModule::trained() const {
-  const Impl& impl = *impl_;
+TrainedNetwork TrainModule::trained() const { return impl_->trained(); }
+
+std::map<NodeId, torch::Tensor> TrainModule::Impl::round_biases() const {
+  const TrainedNetwork network = trained();
+  const QuantizedGraph quantized = quantize(network.graph, network.ranges, network.scheme);
+  std::map<NodeId, torch::Tensor> result;
+  for (const LayerSite& layer : layers) {
+    const Node* node = find_node(quantized.graph, graph().node(layer.node).name);
+    const ValueId bias = node == nullptr ? kNoValue : node->input(2);
+    const QuantParams* params = quantized.params_of(bias);
+    if (params == nullptr || !quantized.graph.is_constant(bias)) continue;
+    const std::vector<double> codes = to_doubles(*quantized.graph.value(bias).constant);
+    torch::Tensor values = torch::empty({static_cast<std::int64_t>(codes.size())}, torch::kFloat64);
+    for (std::size_t c = 0; c < codes.size(); ++c)
+      values.data_ptr<double>()[c] = codes[c] * static_cast<double>(params->scale[params->scale.size() == 1 ? 0 : c]);
+    result[layer.node] = values;
+  }
+  return result;
+}
+
+TrainedNetwork TrainModule::Impl::trained() const {
+  const Impl& impl = *this;
   torch::NoGradGuard guard;
   TrainedNetwork result;
   result.scheme = scheme_of(impl.quantization);

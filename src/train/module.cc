@@ -92,6 +92,7 @@ void TrainModule::Impl::make_ops() {
 
 torch::Tensor TrainModule::Impl::run(const torch::Tensor& images, const StepInfo& step) {
   TORCH_CHECK(step.reducer != nullptr, "a step has a reducer");
+  if (step.training) rounded_biases.reset();
   std::vector<torch::Tensor> values(graph().values().size());
   std::vector<torch::Tensor> exact;  // by ValueId: float forms of rounded values that float nodes read
   torch::Tensor input = images.to(dtype);
@@ -99,6 +100,7 @@ torch::Tensor TrainModule::Impl::run(const torch::Tensor& images, const StepInfo
   const auto keep = [&](ValueId v, const torch::Tensor& x) {
     const std::size_t edge = edge_made[index(v)];
     values[index(v)] = edge == SIZE_MAX ? x : quantize_edge(edge, x, step);
+    if (watcher) watcher(graph().value(v).name, values[index(v)]);
     if (edge != SIZE_MAX && !reads_float.empty()) {
       exact.resize(values.size());
       exact[index(v)] = x;
@@ -142,6 +144,8 @@ TrainModule::~TrainModule() = default;
 TrainModule::TrainModule(TrainModule&&) noexcept = default;
 
 torch::Tensor TrainModule::forward(const torch::Tensor& images, const StepInfo& step) { return impl_->run(images, step); }
+
+void TrainModule::watch(Watcher watcher) { impl_->watcher = std::move(watcher); }
 
 const std::vector<std::string>& TrainModule::notes() const { return impl_->notes; }
 

@@ -3,6 +3,7 @@
 
 #include <torch/types.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,6 +40,10 @@ class TrainModule {
   void initialize(const torch::Tensor& images, const StepInfo& step);
   // images [batch, ...] -> logits [batch, classes]: the first output, flattened; a final Softmax is left out.
   torch::Tensor forward(const torch::Tensor& images, const StepInfo& step);
+  // From the next pass on `watcher` sees every value as it is made, by its name, behind its quantizer; an empty one ends it. For tests, and to
+  // find where values stop being finite.
+  using Watcher = std::function<void(const std::string& value, const torch::Tensor& x)>;
+  void watch(Watcher watcher);
   std::vector<Parameter> parameters();
   std::vector<StateTensor> state();  // BN statistics, observers, masks: all that a checkpoint needs beside parameters()
 

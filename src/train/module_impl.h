@@ -62,6 +62,9 @@ struct TrainModule::Impl {
   std::vector<NodeId> last_use;        // by ValueId: it may go after this node
   std::optional<InitializerHome> home;
   bool initializing = false;
+  // By the layer's node: its biases, folded, as quantize() rounds them. For evaluation; empty as soon as anything may have changed.
+  std::optional<std::map<NodeId, torch::Tensor>> rounded_biases;
+  Watcher watcher;
 
   const Graph& graph() const { return training.graph; }
   std::vector<ValueId> learned_values() const;  // parameters, then statistics
@@ -81,6 +84,12 @@ struct TrainModule::Impl {
   torch::Tensor seen_weight(const WeightHolder& holder, const LayerSite& layer) const;
   torch::Tensor fold_factor(const LayerSite& layer) const;  // gamma / sigma of the running statistics, by output channel
   bool folds(const LayerSite& layer) const;
+  // nullptr: the layer is not an integer one, or has no bias.
+  const torch::Tensor* rounded_bias(const LayerSite& layer);
+
+  // export.cc
+  TrainedNetwork trained() const;
+  std::map<NodeId, torch::Tensor> round_biases() const;
 };
 
 }  // namespace nibble::train

@@ -59,6 +59,8 @@ void TrainModule::Impl::make_quantizers() {
   if (weight_row->make_weight == nullptr) fail(ErrorCode::kInvalidArgument, "method '{}' does not quantize weights", weight_row->name);
   if (activation_row != nullptr && activation_row->make_activation == nullptr)
     fail(ErrorCode::kInvalidArgument, "method '{}' does not quantize activations", activation_row->name);
+  MethodOptions options = quantization.options;
+  if (quantization.estimator == "dsq") options["estimator_dsq"] = 1;
   const int weight_bits = weights ? quantization.weight_bits : 8;
   check_bits(*weight_row, "weights", weight_bits, weight_row->weight_bits_min, weight_row->weight_bits_max);
   if (activation_row != nullptr)
@@ -69,15 +71,14 @@ void TrainModule::Impl::make_quantizers() {
   // Numbers of sites go on where the nodes' end: draws differ from place to place.
   std::int64_t site = static_cast<std::int64_t>(graph().nodes().size());
   for (const Placement::Edge& edge : placement.edges) {
-    const bool low =
-        activation_row != nullptr && edge.feeds_layer && !edge.eight_bits && (edge.nonnegative || activation_row->takes_signed);
+    const bool low = activation_row != nullptr && edge.feeds_layer && !edge.eight_bits && (edge.nonnegative || activation_row->takes_signed);
     const QuantizerRow& row = low ? *activation_row : eight;
     const ActivationSite where{.name = edge.name,
                                .site = site++,
                                .bits = low ? quantization.activation_bits : 8,
                                .is_signed = !edge.nonnegative,
                                .after_relu = edge.nonnegative};
-    edges.push_back({.name = edge.name, .quantizer = row.make_activation(where, low ? quantization.options : MethodOptions{})});
+    edges.push_back({.name = edge.name, .quantizer = row.make_activation(where, low ? options : MethodOptions{})});
     for (const std::string& name : edge.made) edge_made[index(graph().find_value(name).value())] = edges.size() - 1;
   }
   // Float nodes among integer ones: they read what the float world made, not its rounded copy.
@@ -96,8 +97,7 @@ void TrainModule::Impl::make_quantizers() {
     const QuantizerRow* row = found->second->eight_bits ? &eight : weight_row;
     if (quantization.gradient_bits < 32) {
       const QuantizerRow& gradients = weight_row->make_gradient != nullptr ? *weight_row : find_quantizer("dorefa");
-      layer.gradient =
-          gradients.make_gradient({.name = node.name, .site = site++, .bits = quantization.gradient_bits}, quantization.options);
+      layer.gradient = gradients.make_gradient({.name = node.name, .site = site++, .bits = quantization.gradient_bits}, options);
     }
     const bool folded = row->folds_batch_norm && layer.norm != kNoNode;
     if (const auto known_holder = shared.find({node.input(1), row}); known_holder != shared.end() && !folded) {
@@ -119,7 +119,7 @@ void TrainModule::Impl::make_quantizers() {
                            .per_channel = quantization.per_channel && !(node.op_type == "MatMul" && weight.dim() != 2),
                            .fan_in = inputs,
                            .fan_out = channels / groups * taps};
-    holder.quantizer = row->make_weight(where, row == weight_row ? quantization.options : MethodOptions{});
+    holder.quantizer = row->make_weight(where, row == weight_row ? options : MethodOptions{});
     layer.holder = holders.size();
     if (!folded) shared[{holder.weight, row}] = holders.size();
     holders.push_back(std::move(holder));
@@ -148,6 +148,13 @@ torch::Tensor TrainModule::Impl::run_layer(LayerSite& layer, const std::vector<t
     if (folds(layer)) weight = weight / by_channel(fold_factor(layer), weight.dim());
     inputs[1] = turned(weight, holder.turned);
   }
+  // An evaluation has the biases of the integer layer; those of a BatchNormalization are its shift.
+  if (!step.training && step.quantize && !initializing) {
+    if (const torch::Tensor* bias = rounded_bias(layer)) {
+      inputs.resize(std::max<std::size_t>(inputs.size(), 3));
+      inputs[2] = layer.norm == kNoNode ? bias->to(dtype) : torch::Tensor();
+    }
+  }
   torch::Tensor y = ops[index(layer.node)](inputs, step);
   return layer.gradient ? layer.gradient->forward(y, step) : y;
 }
@@ -155,7 +162,23 @@ torch::Tensor TrainModule::Impl::run_layer(LayerSite& layer, const std::vector<t
 torch::Tensor TrainModule::Impl::run_norm(NodeId n, const torch::Tensor& x, const StepInfo& step) {
   BatchNorm& norm = norms.at(n);
   const bool batch = (step.training || initializing) && !step.freeze_statistics;
+  const auto layer = layer_of.find(n);
+  if (!step.training && step.quantize && !initializing && layer != layer_of.end()) {
+    if (const torch::Tensor* bias = rounded_bias(layers[layer->second])) {
+      BatchNorm rounded = norm;
+      const torch::Tensor factor = norm.gamma.to(torch::kFloat64) / (norm.var.to(torch::kFloat64) + norm.epsilon).sqrt();
+      rounded.beta = (*bias + norm.mean.to(torch::kFloat64) * factor).to(dtype);
+      return batch_norm(x, rounded, false, false, *step.reducer);
+    }
+  }
   return batch_norm(x, norm, batch, batch && !initializing, *step.reducer);
+}
+
+const torch::Tensor* TrainModule::Impl::rounded_bias(const LayerSite& layer) {
+  if (layer.holder == SIZE_MAX || !layer.integer) return nullptr;
+  if (!rounded_biases) rounded_biases = round_biases();
+  const auto found = rounded_biases->find(layer.node);
+  return found == rounded_biases->end() ? nullptr : &found->second;
 }
 
 namespace {
@@ -172,6 +195,7 @@ void TrainModule::initialize(const torch::Tensor& images, const StepInfo& step) 
   first.quantize = true;
   for (EdgeQuantizer& edge : impl_->edges) edge.initialized = false;
   impl_->initializing = true;
+  impl_->rounded_biases.reset();
   try {
     impl_->run(images, first);
   } catch (...) {
@@ -182,6 +206,7 @@ void TrainModule::initialize(const torch::Tensor& images, const StepInfo& step) 
 }
 
 std::vector<Parameter> TrainModule::parameters() {
+  impl_->rounded_biases.reset();  // whoever asks may write into them
   std::vector<Parameter> result;
   std::map<ValueId, double> rate;  // of weights: BinaryConnect's
   for (const WeightHolder& holder : impl_->holders) rate[holder.weight] = holder.quantizer->learning_rate_scale();
@@ -205,6 +230,7 @@ std::vector<Parameter> TrainModule::parameters() {
 }
 
 std::vector<StateTensor> TrainModule::state() {
+  impl_->rounded_biases.reset();
   std::vector<StateTensor> result;
   for (const ValueId v : impl_->training.statistics) result.push_back({impl_->graph().value(v).name, impl_->constants[index(v)]});
   const auto add = [&](const std::string& owner, std::vector<StateTensor> state) {
