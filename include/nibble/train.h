@@ -116,6 +116,7 @@ class TrainSink : public ProgressSink {
 struct TrainReport {
   std::vector<EpochReport> epochs;  // of this run and of the one that it resumes
   std::vector<double> step_losses;  // of this run
+  double initial_top1 = 0;                     // percent, before the first step, on the grids that training starts with
   std::vector<std::int64_t> eval_predictions;  // of the last epoch: class of each evaluation sample
   double eval_top1 = 0;
   std::int64_t images = 0, eval_images = 0, steps = 0, parameters = 0;

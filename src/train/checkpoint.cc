@@ -93,6 +93,7 @@ std::string serialize(const Checkpoint& checkpoint) {
   header["epoch_samples"] = checkpoint.epoch_samples;
   header["epoch_seconds"] = checkpoint.epoch_seconds;
   header["log_bytes"] = checkpoint.log_bytes;
+  header["initial_top1"] = checkpoint.initial_top1;
   header["eval_predictions"] = checkpoint.eval_predictions;
   json& epochs = header["epochs"] = json::array();
   for (const EpochReport& report : checkpoint.epochs) epochs.push_back(to_json(report));
@@ -116,8 +117,9 @@ Checkpoint parse_checkpoint(std::string_view bytes, const std::string& origin) {
   if (!bytes.starts_with(kMagic))
     fail(ErrorCode::kInvalidData, "{}: is a checkpoint of another version of nibble; begin anew without --resume", origin);
   const auto damaged = [&]() {
-    fail(ErrorCode::kInvalidData, "{}: the checkpoint is truncated or damaged ({} bytes, its checksum does not fit); begin anew without --resume",
-         origin, bytes.size());
+    fail(ErrorCode::kInvalidData,
+         "{}: the checkpoint is truncated or damaged ({} bytes, its checksum does not fit); begin anew without --resume", origin,
+         bytes.size());
   };
   if (bytes.size() < kMagic.size() + sizeof(std::uint64_t) + kChecksumBytes) damaged();
   const std::string_view content = bytes.substr(0, bytes.size() - kChecksumBytes);
@@ -142,6 +144,7 @@ Checkpoint parse_checkpoint(std::string_view bytes, const std::string& origin) {
     checkpoint.epoch_samples = header.at("epoch_samples").get<std::int64_t>();
     checkpoint.epoch_seconds = header.at("epoch_seconds").get<double>();
     checkpoint.log_bytes = header.at("log_bytes").get<std::int64_t>();
+    checkpoint.initial_top1 = header.at("initial_top1").get<double>();
     checkpoint.eval_predictions = header.at("eval_predictions").get<std::vector<std::int64_t>>();
     for (const json& report : header.at("epochs")) checkpoint.epochs.push_back(epoch_report(report));
     checkpoint.parameters = take(header.at("parameters"), rest);
@@ -160,8 +163,8 @@ std::string checkpoint_path(const std::string& folder) { return folder + (folder
 
 void check_same_run(const Checkpoint& found, const Checkpoint& expected, const std::string& origin) {
   if (found.model_hash != expected.model_hash)
-    fail(ErrorCode::kInvalidArgument, "{}: is the checkpoint of another model; give the model that it was made from, or begin anew without --resume",
-         origin);
+    fail(ErrorCode::kInvalidArgument,
+         "{}: is the checkpoint of another model; give the model that it was made from, or begin anew without --resume", origin);
   for (const auto& [name, value] : expected.options) {
     const auto it = found.options.find(name);
     const std::string was = it == found.options.end() ? "unknown" : it->second;
@@ -176,8 +179,8 @@ void restore(const std::vector<StateTensor>& from, const std::vector<StateTensor
   std::map<std::string, torch::Tensor> values;
   for (const StateTensor& tensor : from) values[tensor.name] = tensor.value;
   if (values.size() != targets.size())
-    fail(ErrorCode::kInvalidData, "{}: holds {} tensors where the network has {}; it is of another version or network", origin, values.size(),
-         targets.size());
+    fail(ErrorCode::kInvalidData, "{}: holds {} tensors where the network has {}; it is of another version or network", origin,
+         values.size(), targets.size());
   for (const StateTensor& target : targets) {
     const auto it = values.find(target.name);
     torch::Tensor value = target.value;

@@ -22,6 +22,7 @@ struct Checkpoint {
   double epoch_seconds = 0;
   std::int64_t log_bytes = 0;  // of the log that belong to the steps done
   std::vector<EpochReport> epochs;
+  double initial_top1 = 0;
   std::vector<std::int64_t> eval_predictions;
   std::vector<StateTensor> parameters, state, optimizer;
 };

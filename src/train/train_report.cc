@@ -18,9 +18,11 @@ std::string to_json(const TrainReport& report, const std::optional<RuntimeCheck>
                       {"seconds", epoch.seconds},
                       {"images_per_second", epoch.images_per_second}});
   }
-  Json object = {{"images", report.images},         {"eval_images", report.eval_images}, {"steps", report.steps},
-                 {"parameters", report.parameters}, {"processes", report.processes},     {"eval_top1", report.eval_top1},
-                 {"runtime_top1", nullptr},         {"runtime_agreement", nullptr},      {"epochs", epochs},
+  Json object = {{"images", report.images},       {"eval_images", report.eval_images},
+                 {"steps", report.steps},         {"parameters", report.parameters},
+                 {"processes", report.processes}, {"initial_top1", report.initial_top1},
+                 {"eval_top1", report.eval_top1}, {"runtime_top1", nullptr},
+                 {"runtime_agreement", nullptr},  {"epochs", epochs},
                  {"notes", report.notes}};
   if (runtime) {
     object["runtime_top1"] = runtime->top1;
@@ -30,7 +32,8 @@ std::string to_json(const TrainReport& report, const std::optional<RuntimeCheck>
 }
 
 std::string to_text(const TrainReport& report, const std::optional<RuntimeCheck>& runtime) {
-  std::string text = fmt::format("top-1 after the last epoch   {:.2f} % of {} samples (the trainer's own)\n", report.eval_top1, report.eval_images);
+  std::string text = fmt::format("top-1 before training        {:.2f} % (on the grids that training starts with)\n", report.initial_top1);
+  text += fmt::format("top-1 after the last epoch   {:.2f} % of {} samples (the trainer's own)\n", report.eval_top1, report.eval_images);
   if (runtime) {
     text += fmt::format("top-1 of the written model   {:.2f} % (in the runtime)\n", runtime->top1);
     text += fmt::format("same class in both           {:.2f} %\n", runtime->agreement);

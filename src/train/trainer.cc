@@ -88,7 +88,8 @@ void check_options(const TrainOptions& options) {
   if (options.start_epoch < 0 || options.start_epoch >= options.epochs)
     wrong("--start-epoch: from 0 to the last epoch, which is one below --epochs: else nothing is ever quantized");
   if (options.freeze_bn && *options.freeze_bn < 0) wrong("--freeze-bn: an epoch, from 0 on");
-  if (!(options.distill_alpha >= 0 && options.distill_alpha <= 1)) wrong("--distill-alpha: from 0 (the teacher alone) to 1 (the labels alone)");
+  if (!(options.distill_alpha >= 0 && options.distill_alpha <= 1))
+    wrong("--distill-alpha: from 0 (the teacher alone) to 1 (the labels alone)");
   if (!(options.distill_temperature > 0) || !std::isfinite(options.distill_temperature)) wrong("--distill-temperature: above 0");
   if (options.checkpoint_every < 0) wrong("--checkpoint-every: a number of steps");
   if (options.checkpoint_folder.empty() && options.resume) wrong("--resume: needs --checkpoint DIR, where the checkpoint is");
@@ -98,8 +99,8 @@ void check_options(const TrainOptions& options) {
 void check_teacher(const Graph& teacher, const Graph& student, const Dataset& data, std::int64_t classes) {
   if (has_quantization(teacher)) fail(ErrorCode::kInvalidArgument, "--teacher: is quantized; a teacher is a float network");
   if (teacher.inputs().size() != 1 || teacher.outputs().empty())
-    fail(ErrorCode::kInvalidArgument, "--teacher: has {} inputs and {} outputs; a classifier with one input is needed", teacher.inputs().size(),
-         teacher.outputs().size());
+    fail(ErrorCode::kInvalidArgument, "--teacher: has {} inputs and {} outputs; a classifier with one input is needed",
+         teacher.inputs().size(), teacher.outputs().size());
   const TensorType& theirs = teacher.value(teacher.inputs()[0]).type;
   const TensorType& ours = student.value(student.inputs()[0]).type;
   const auto fits = [&] {
@@ -110,8 +111,8 @@ void check_teacher(const Graph& teacher, const Graph& student, const Dataset& da
     return true;
   };
   if (!fits())
-    fail(ErrorCode::kInvalidArgument, "--teacher: takes {}, the trained network takes {}; both must take the same images", to_string(theirs),
-         to_string(ours));
+    fail(ErrorCode::kInvalidArgument, "--teacher: takes {}, the trained network takes {}; both must take the same images",
+         to_string(theirs), to_string(ours));
   const std::int64_t known = classes_of(teacher, data);
   if (known != classes)
     fail(ErrorCode::kInvalidArgument, "--teacher: knows {} classes, the trained network {}; both must know the same", known, classes);
@@ -267,14 +268,15 @@ void Trainer::fail_not_finite(const char* what, const torch::Tensor& images, con
   if (name.empty()) name = first_not_finite(module_.state());
   if (name.empty()) {
     std::vector<StateTensor> gradients;
-    for (const Parameter& parameter : module_.parameters()) gradients.push_back({"the gradient of " + parameter.name, parameter.value.grad()});
+    for (const Parameter& parameter : module_.parameters())
+      gradients.push_back({"the gradient of " + parameter.name, parameter.value.grad()});
     name = first_not_finite(gradients);
   }
   if (name.empty() && logits.defined() && !torch::isfinite(logits).all().item<bool>()) name = "the network's output (its values overflow)";
   if (name.empty()) name = "none in this process";
   fail(ErrorCode::kInvalidData,
-       "{} is not finite in epoch {}, step {}; the first bad tensor: {}; a lower --lr, or --warmup, is the usual cure{}", what, run_.epoch + 1,
-       run_.step, name, options_.checkpoint_folder.empty() ? "" : "; the last checkpoint is from before");
+       "{} is not finite in epoch {}, step {}; the first bad tensor: {}; a lower --lr, or --warmup, is the usual cure{}", what,
+       run_.epoch + 1, run_.step, name, options_.checkpoint_folder.empty() ? "" : "; the last checkpoint is from before");
 }
 
 Trainer::StepResult Trainer::take_step(const StepSamples& samples, const Batch& batch) {
@@ -286,11 +288,14 @@ Trainer::StepResult Trainer::take_step(const StepSamples& samples, const Batch& 
   for (const Parameter& parameter : parameters) parameter.value.mutable_grad().reset();
   loss.backward();
 
-  torch::Tensor sums = torch::tensor({loss.item<double>(), logits.detach().argmax(1).eq(batch.labels).sum().item<double>(), 0.0}, torch::kFloat64);
+  torch::Tensor sums =
+      torch::tensor({loss.item<double>(), logits.detach().argmax(1).eq(batch.labels).sum().item<double>(), 0.0}, torch::kFloat64);
   if (!samples.shared && !writes()) sums.zero_();  // all computed the same: it counts once
   sums[2] = sink_.cancelled() ? 1.0 : 0.0;
   reducer_.sum(sums);
-  StepResult result{.loss = sums[0].item<double>(), .correct = static_cast<std::int64_t>(sums[1].item<double>()), .cancelled = sums[2].item<double>() > 0};
+  StepResult result{.loss = sums[0].item<double>(),
+                    .correct = static_cast<std::int64_t>(sums[1].item<double>()),
+                    .cancelled = sums[2].item<double>() > 0};
   if (!std::isfinite(result.loss)) fail_not_finite("the loss", images, logits);
   if (samples.shared) reduce_gradients(parameters);
 
@@ -340,7 +345,7 @@ void Trainer::train_epoch() {
   }
 }
 
-void Trainer::evaluate() {
+double Trainer::evaluate() {
   torch::NoGradGuard guard;
   constexpr std::int64_t kBatch = 250;
   torch::Tensor found = torch::zeros({eval_.size()}, torch::kInt64);
@@ -357,6 +362,9 @@ void Trainer::evaluate() {
   }
   reducer_.sum(found);
   run_.eval_predictions.assign(found.data_ptr<std::int64_t>(), found.data_ptr<std::int64_t>() + found.numel());
+  std::int64_t right = 0;
+  for (std::size_t i = 0; i < run_.eval_predictions.size(); ++i) right += run_.eval_predictions[i] == eval_.labels()[i] ? 1 : 0;
+  return percent(right, eval_.size());
 }
 
 Checkpoint Trainer::here() const {
@@ -379,8 +387,8 @@ void Trainer::stop() const {
   if (options_.checkpoint_folder.empty())
     fail(ErrorCode::kInterrupted, "interrupted in epoch {}, step {}; nothing was saved, since there is no --checkpoint DIR", run_.epoch + 1,
          run_.step);
-  fail(ErrorCode::kInterrupted, "interrupted in epoch {}, step {}; {} holds everything: the same command with --resume goes on", run_.epoch + 1,
-       run_.step, checkpoint_path(options_.checkpoint_folder));
+  fail(ErrorCode::kInterrupted, "interrupted in epoch {}, step {}; {} holds everything: the same command with --resume goes on",
+       run_.epoch + 1, run_.step, checkpoint_path(options_.checkpoint_folder));
 }
 
 void Trainer::resume() {
@@ -394,7 +402,8 @@ void Trainer::resume() {
   run_.state.clear();
   run_.optimizer.clear();
   if (run_.epoch < 0 || run_.epoch > options_.epochs || run_.step_in_epoch < 0 || run_.step_in_epoch >= steps_per_epoch())
-    fail(ErrorCode::kInvalidData, "{}: stands in epoch {}, step {}, which this run does not have", path, run_.epoch + 1, run_.step_in_epoch);
+    fail(ErrorCode::kInvalidData, "{}: stands in epoch {}, step {}, which this run does not have", path, run_.epoch + 1,
+         run_.step_in_epoch);
 
   restore(parameters, as_state(module_.parameters()), path);
   restore(state, module_.state(), path);
@@ -418,7 +427,10 @@ TrainResult Trainer::run() {
     if (code) fail(ErrorCode::kIo, "--checkpoint: the folder {} cannot be made: {}", options_.checkpoint_folder, code.message());
   }
   initialize();
-  if (options_.resume) resume();
+  if (options_.resume)
+    resume();
+  else
+    run_.initial_top1 = evaluate();
   log_.open(run_.log_bytes);
   if (!options_.resume) save();  // the folder can be written, and whatever happens there is something to go on from
 
@@ -430,16 +442,15 @@ TrainResult Trainer::run() {
       order_ = epoch_order(options_.seed, run_.epoch, train_.size());
     train_epoch();
     if (writes()) sink_.end();
-    evaluate();
-    std::int64_t right = 0;
-    for (std::size_t i = 0; i < run_.eval_predictions.size(); ++i) right += run_.eval_predictions[i] == eval_.labels()[i] ? 1 : 0;
-    const EpochReport report{.epoch = run_.epoch,
-                             .loss = run_.epoch_loss / static_cast<double>(run_.epoch_samples),
-                             .train_top1 = percent(run_.epoch_correct, run_.epoch_samples),
-                             .eval_top1 = percent(right, eval_.size()),
-                             .learning_rate = learning_rate_at(options_, run_.step - 1, steps_per_epoch()),
-                             .seconds = run_.epoch_seconds,
-                             .images_per_second = run_.epoch_seconds > 0 ? static_cast<double>(run_.epoch_samples) / run_.epoch_seconds : 0};
+    const double eval_top1 = evaluate();
+    const EpochReport report{
+        .epoch = run_.epoch,
+        .loss = run_.epoch_loss / static_cast<double>(run_.epoch_samples),
+        .train_top1 = percent(run_.epoch_correct, run_.epoch_samples),
+        .eval_top1 = eval_top1,
+        .learning_rate = learning_rate_at(options_, run_.step - 1, steps_per_epoch()),
+        .seconds = run_.epoch_seconds,
+        .images_per_second = run_.epoch_seconds > 0 ? static_cast<double>(run_.epoch_samples) / run_.epoch_seconds : 0};
     run_.epochs.push_back(report);
     log_.epoch(report);
     if (writes()) sink_.epoch_done(report);
@@ -449,6 +460,7 @@ TrainResult Trainer::run() {
   }
   log_.flush();
 
+  report_.initial_top1 = run_.initial_top1;
   report_.epochs = run_.epochs;
   report_.eval_predictions = run_.eval_predictions;
   report_.eval_top1 = run_.epochs.back().eval_top1;

@@ -46,7 +46,7 @@ class Trainer {
   StepResult take_step(const StepSamples& samples, const Batch& batch);
   void reduce_gradients(const std::vector<Parameter>& parameters);
   void train_epoch();
-  void evaluate();
+  double evaluate();  // top-1 in percent
   [[noreturn]] void fail_not_finite(const char* what, const torch::Tensor& images, const torch::Tensor& logits);
 
   Checkpoint here() const;
