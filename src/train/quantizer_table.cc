@@ -10,7 +10,9 @@ namespace train {
 namespace {
 
 // In the order of `nibble list`: from many bits to one.
-const QuantizerRow* const kRows[] = {&kEma, &kLsq, &kPact, &kSawb, &kDorefa, &kWrpn, &kInq, &kTtq, &kTwn};
+const QuantizerRow* const kRows[] = {
+    &kEma, &kLsq, &kLsqPlus, &kTqt, &kDynamicFixedPoint, &kPact, &kSawb, &kRelu1, &kRelu6, &kReluClip, &kDorefa, &kWrpn,
+    &kInq, &kTtq, &kTwn,     &kAbc, &kBinaryConnect,     &kXnor, &kBnn};
 
 }  // namespace
 

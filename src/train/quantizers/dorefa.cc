@@ -11,6 +11,7 @@
 #include "train/quantizer_list.h"
 #include "train/quantizers/rounding.h"
 #include "train/quantizers/support.h"
+#include "train/quantizers/uniform.h"
 
 namespace nibble::train {
 namespace {
@@ -76,8 +77,7 @@ class DorefaActivation : public ActivationQuantizer {
 
   torch::Tensor forward(const torch::Tensor& x, const StepInfo& step) override {
     if (!step.quantize) return x;
-    const torch::Tensor s = unit_.to(x.scalar_type()) / levels_.highest;
-    return round_by((x / s).clamp(0, levels_.highest), estimator_, step) * s;
+    return on_grid(x, unit_.to(x.scalar_type()) / levels_.highest, levels_, estimator_, step);
   }
 
   ActivationGrid grid() const override { return uniform_grid(site_, unit_.item<double>() / levels_.highest); }

@@ -10,6 +10,7 @@
 #include "train/quantizer_list.h"
 #include "train/quantizers/rounding.h"
 #include "train/quantizers/support.h"
+#include "train/quantizers/uniform.h"
 
 namespace nibble::train {
 namespace {
@@ -25,7 +26,7 @@ class EmaWeight : public WeightQuantizer {
   torch::Tensor forward(const torch::Tensor& weight, const StepInfo& step) override {
     if (!step.quantize || (step.training && step.step < delay_)) return weight;
     const torch::Tensor s = scale(weight);
-    return round_by((weight / s).clamp(levels_.lowest, levels_.highest), estimator_, step) * s;
+    return on_grid(weight, s, levels_, estimator_, step);
   }
 
   std::vector<WeightBase> bases(const torch::Tensor& weight) const override {
@@ -67,7 +68,7 @@ class EmaActivation : public ActivationQuantizer {
     // The zero point is an integer: rne(x / s) + z clamped to the codes is rne of x / s clamped to the codes less z.
     const double zero = params.zero_point[0];
     const Levels levels{static_cast<double>(params.qmin()) - zero, static_cast<double>(params.qmax()) - zero};
-    return round_by((x / s).clamp(levels.lowest, levels.highest), estimator_, step) * s;
+    return on_grid(x, s, levels, estimator_, step);
   }
 
   ActivationGrid grid() const override {
@@ -114,6 +115,7 @@ const QuantizerRow kEma = {
     .weight_bits_max = 8,
     .activation_bits_min = 2,
     .activation_bits_max = 8,
+    .takes_signed = true,
     .folds_batch_norm = true,
     .make_weight = [](const WeightSite& site, const MethodOptions& options) -> std::unique_ptr<WeightQuantizer> {
       return std::make_unique<EmaWeight>(site, options);

@@ -27,8 +27,8 @@ class InqWeight : public WeightQuantizer {
     torch::NoGradGuard guard;
     const torch::Tensor largest = max_abs(weight, site_.per_channel).to(torch::kFloat64).clamp_min(kSmallestScale);
     assign(n1_, (largest * 4 / 3).log2().floor());
-    assign(frozen_, torch::zeros_like(weight));
-    assign(values_, torch::zeros_like(weight));
+    assign(frozen_, torch::zeros(weight.sizes(), weight.options()));
+    assign(values_, torch::zeros(weight.sizes(), weight.options()));
   }
 
   torch::Tensor forward(const torch::Tensor& weight, const StepInfo& step) override {
@@ -78,7 +78,7 @@ class InqWeight : public WeightQuantizer {
   }
 
   void freeze_what_is_due(torch::Tensor& weight, const StepInfo& step) {
-    if (!step.quantize || !step.training) return;
+    if (!step.quantize) return;
     double* first = first_epoch_.data_ptr<double>();
     if (*first < 0) *first = static_cast<double>(step.epoch);
     const std::int64_t start = static_cast<std::int64_t>(*first) * step.steps_per_epoch;

@@ -8,15 +8,15 @@
 #include "train/quantizer_list.h"
 #include "train/quantizers/rounding.h"
 #include "train/quantizers/support.h"
+#include "train/quantizers/uniform.h"
 
 namespace nibble::train {
 namespace {
 
-// clamp(rne(x / s), -Qn, Qp) s: autograd gives Esser's equations 3 and 5 through the straight-through round.
+// clamp(rne(x / s), -Qn, Qp) s with Esser's equations 3 and 5 for gradients.
 torch::Tensor quantize_with_step(const torch::Tensor& x, const torch::Tensor& step_size, const Levels& levels, double gradient_scale,
                                  const Estimator& estimator, const StepInfo& step) {
-  const torch::Tensor s = scale_gradient(step_size.to(x.scalar_type()), gradient_scale);
-  return round_by((x / s).clamp(levels.lowest, levels.highest), estimator, step) * s;
+  return on_grid(x, scale_gradient(step_size.to(x.scalar_type()), gradient_scale), levels, estimator, step);
 }
 
 class LsqWeight : public WeightQuantizer {

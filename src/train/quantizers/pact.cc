@@ -7,6 +7,7 @@
 #include "train/quantizer_list.h"
 #include "train/quantizers/rounding.h"
 #include "train/quantizers/support.h"
+#include "train/quantizers/uniform.h"
 
 namespace nibble::train {
 namespace {
@@ -28,9 +29,7 @@ class PactActivation : public ActivationQuantizer {
 
   torch::Tensor forward(const torch::Tensor& x, const StepInfo& step) override {
     if (!step.quantize) return x;
-    const torch::Tensor alpha = alpha_.to(x.scalar_type());
-    const torch::Tensor s = alpha.detach() / levels_.highest;
-    return torch::where(x >= alpha, alpha, round_by(x.clamp_min(0) / s, estimator_, step) * s);
+    return on_clipped_grid(x, alpha_.to(x.scalar_type()), levels_.highest, estimator_, step);
   }
 
   ActivationGrid grid() const override { return uniform_grid(site_, alpha_.item<double>() / levels_.highest); }
@@ -58,6 +57,6 @@ const QuantizerRow kPact = {
       if (auto ema = ema_for_signed(site, options)) return ema;
       return std::make_unique<PactActivation>(site, options);
     },
-    .pair = "sawb"};
+    .pair = "dorefa"};  // whose weights the paper takes; SAWB came a year later
 
 }  // namespace nibble::train

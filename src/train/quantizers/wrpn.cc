@@ -8,6 +8,7 @@
 #include "train/quantizer_list.h"
 #include "train/quantizers/rounding.h"
 #include "train/quantizers/support.h"
+#include "train/quantizers/uniform.h"
 
 namespace nibble::train {
 namespace {
@@ -32,7 +33,7 @@ class WrpnWeight : public WeightQuantizer {
   torch::Tensor forward(const torch::Tensor& weight, const StepInfo& step) override {
     if (!step.quantize) return weight;
     const torch::Tensor s = scale(weight);
-    return round_by((weight / s).clamp(levels_.lowest, levels_.highest), estimator_, step) * s;
+    return on_grid(weight, s, levels_, estimator_, step);
   }
 
   std::vector<WeightBase> bases(const torch::Tensor& weight) const override {

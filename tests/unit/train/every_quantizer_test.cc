@@ -87,6 +87,23 @@ TEST(EveryQuantizer, WeightsOfAnEvaluationAreTheirBases) {
   }
 }
 
+// Gemm and MatMul weights come as views with output channels in front.
+TEST(EveryQuantizer, TurnedWeightsAreLikeAnyOthers) {
+  for (const QuantizerRow* row : quantizer_table()) {
+    if (row->make_weight == nullptr) continue;
+    SCOPED_TRACE(std::string(row->name));
+    const WeightSite site{.name = "w", .bits = row->weight_bits_max, .per_channel = true};
+    torch::Tensor straight = normal_values({6, 4}, 5), turned = straight.t().contiguous().t();
+    const auto one = row->make_weight(site, {}), other = row->make_weight(site, {});
+    one->initialize(straight);
+    other->initialize(turned);
+    train_a_little(*one, straight);
+    train_a_little(*other, turned);
+    EXPECT_LE(relative_difference(other->forward(turned, evaluation_step()), one->forward(straight, evaluation_step())), 1e-9);
+    EXPECT_LE(relative_difference(sum_of(other->bases(turned), turned), sum_of(one->bases(straight), straight)), 1e-9);
+  }
+}
+
 TEST(EveryQuantizer, WeightsThatAreAllZeroAreSafe) {
   for (const QuantizerRow* row : quantizer_table()) {
     if (row->make_weight == nullptr) continue;
