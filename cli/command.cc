@@ -43,11 +43,14 @@ CLI::Option* add_model_option(CLI::App& command, std::string& model, const std::
 }
 
 std::unique_ptr<Dataset> open_data(const DataOptions& options, const Graph& graph, const std::string& model_path, Progress& progress) {
+  return open_data(options, graph, find_recipe(options.preprocess, model_path), progress);
+}
+
+std::unique_ptr<Dataset> open_data(const DataOptions& options, const Graph& graph, const std::optional<PreprocessRecipe>& recipe,
+                                   Progress& progress) {
   if (options.data.empty()) throw UsageError("--data is empty; it names a folder, a file, or random");
-  auto dataset = open_dataset(options.data, {.inputs = input_specs(graph),
-                                             .recipe = find_recipe(options.preprocess, model_path),
-                                             .max_samples = options.samples,
-                                             .seed = options.seed});
+  auto dataset =
+      open_dataset(options.data, {.inputs = input_specs(graph), .recipe = recipe, .max_samples = options.samples, .seed = options.seed});
   if (dataset->is_random())
     progress.warn(
         "RANDOM data (random): ranges and accuracy made from it mean nothing; use it to see whether a model runs, never to ship one");

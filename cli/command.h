@@ -57,6 +57,7 @@ CLI::Option* add_model_option(CLI::App& command, std::string& model, const std::
 
 // Opens the data for a network; the recipe is --preprocess, or that beside `model_path`. Warns aloud where the data is random.
 std::unique_ptr<Dataset> open_data(const DataOptions& options, const Graph& graph, const std::string& model_path, Progress& progress);
+std::unique_ptr<Dataset> open_data(const DataOptions& options, const Graph& graph, const std::optional<PreprocessRecipe>& recipe, Progress& progress);
 
 // Refuses, before any work is done, what could not be written at the end: a missing folder, something that is no regular file, one of
 // `inputs`.

@@ -7,7 +7,7 @@
 #include "nibble/error.h"
 #include "nibble/onnx.h"
 #include "nibble/passes.h"
-#include "train_options.h"
+#include "train_fresh.h"
 
 namespace nibble::cli {
 namespace {
@@ -22,8 +22,9 @@ class TrainProgress final : public TrainSink {
   bool cancelled() override { return progress_.cancelled(); }
   void note(const std::string& message) override { progress_.note(message); }
   void epoch_done(const EpochReport& epoch) override {
-    progress_.note(fmt::format("epoch {}: loss {:.4f}, training top-1 {:.2f} %, evaluation top-1 {:.2f} %, learning rate {:.3g}, {:.0f} images/s",
-                               epoch.epoch + 1, epoch.loss, epoch.train_top1, epoch.eval_top1, epoch.learning_rate, epoch.images_per_second));
+    progress_.note(
+        fmt::format("epoch {}: loss {:.4f}, training top-1 {:.2f} %, evaluation top-1 {:.2f} %, learning rate {:.3g}, {:.0f} images/s",
+                    epoch.epoch + 1, epoch.loss, epoch.train_top1, epoch.eval_top1, epoch.learning_rate, epoch.images_per_second));
   }
   Progress& progress() { return progress_; }
 
@@ -35,7 +36,8 @@ std::string list_train_methods() {
   std::string out = fmt::format("{:<22} float training\n", "none");
   for (const TrainMethodInfo& row : train_method_table()) {
     std::string sides;
-    for (const auto& [has, side] : {std::pair{row.has_weights, "weights"}, {row.has_activations, "activations"}, {row.has_gradients, "gradients"}}) {
+    for (const auto& [has, side] :
+         {std::pair{row.has_weights, "weights"}, {row.has_activations, "activations"}, {row.has_gradients, "gradients"}}) {
       if (has) sides += (sides.empty() ? "" : ", ") + std::string(side);
     }
     out += fmt::format("{:<22} {}: {} ({})\n", row.name, sides, row.summary, row.source);
@@ -66,7 +68,8 @@ void run_train(const TrainCommand& command) {
   }
   const TrainOptions given = train_options(command);
   const bool quantized = given.quantization.weight_method != "none" || given.quantization.activation_method != "none";
-  if (command.model.empty()) throw UsageError("MODEL is required: a float ONNX classifier");
+  if (command.model.empty() && command.arch.empty())
+    throw UsageError("MODEL is required: a float ONNX classifier; or --arch NAME, to begin anew");
   if (command.data.data.empty()) throw UsageError("--data is required: labelled images or arrays to train on");
   if (command.eval_data.empty()) throw UsageError("--eval-data is required: labelled images or arrays to measure accuracy on");
   if (command.output.empty()) throw UsageError("-o is required: where to write the trained model");
@@ -78,37 +81,34 @@ void run_train(const TrainCommand& command) {
   // Load.
   const bool writes = train_processes().rank == 0;
   TrainProgress sink(writes ? Progress::Verbosity::kNormal : Progress::Verbosity::kQuiet);
-  const Model model = load_model(command.model);
-  if (model.quantized)
-    throw Error(ErrorCode::kInvalidArgument, fmt::format("{} is quantized; nibble train needs a float model", command.model));
+  const StartingPoint start = starting_point(command);
   TrainOptions options = given;
   if (!command.teacher.empty()) options.teacher = import_onnx(command.teacher);
-  const auto data = open_data(command.data, model.graph, command.model, sink.progress());
+  const auto data = open_data(command.data, start.graph, start.recipe, sink.progress());
   DataOptions eval_options = command.data;
   eval_options.data = command.eval_data;
   eval_options.samples = command.eval_samples;
-  const auto evaluation = open_data(eval_options, model.graph, command.model, sink.progress());
+  const auto evaluation = open_data(eval_options, start.graph, start.recipe, sink.progress());
   if (writes) {
     const std::int64_t steps = (data->size() + options.batch - 1) / options.batch;
     const TrainQuantization& q = options.quantization;
-    sink.note(fmt::format("training {} on {}, evaluating on {}", base_name(command.model), data->description(), evaluation->description()));
+    sink.note(fmt::format("training {} on {}, evaluating on {}", start.name, data->description(), evaluation->description()));
     sink.note(fmt::format("{} epochs of {} steps of {} images: {} steps in all", options.epochs, steps, options.batch,
                           with_thousands(options.epochs * steps)));
-    sink.note(quantized ? fmt::format("weights: {}, {} bits; activations: {}, {} bits; first and last layer: {}", q.weight_method, q.weight_bits,
-                                      q.activation_method, q.activation_bits, command.first_last)
+    sink.note(quantized ? fmt::format("weights: {}, {} bits; activations: {}, {} bits; first and last layer: {}", q.weight_method,
+                                      q.weight_bits, q.activation_method, q.activation_bits, command.first_last)
                         : "in float: nothing is quantized");
   }
 
-  TrainResult result = train_network(model.graph, *data, *evaluation, options, &sink);
+  TrainResult result = train_network(start.graph, *data, *evaluation, options, &sink);
   if (!writes) return;
 
   // Beyond this point files appear. The small ones first: if the model cannot be written, they are taken back.
   Companions companions;
-  const std::optional<PreprocessRecipe> recipe = find_recipe(command.data.preprocess, command.model);
-  if (recipe) {
+  if (start.recipe) {
     for (const std::string& path : {command.output, command.save_float}) {
       if (!path.empty() && !same_file(recipe_path_for(path), recipe_path_for(command.model)))
-        companions.write(recipe_path_for(path), to_json(*recipe));
+        companions.write(recipe_path_for(path), to_json(*start.recipe));
     }
   }
   if (!command.save_float.empty()) companions.write(command.save_float, serialize_onnx(result.float_graph));

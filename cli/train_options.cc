@@ -77,7 +77,8 @@ TrainQuantization quantization(const TrainCommand& c) {
   }
   const bool quantized = q.weight_method != "none" || q.activation_method != "none";
   if (!quantized && c.method.empty() && c.weight_method.empty() && c.activation_method.empty())
-    throw UsageError("--method is required: one of nibble list train-methods, or none for float training (or --weight-method, --activation-method)");
+    throw UsageError(
+        "--method is required: one of nibble list train-methods, or none for float training (or --weight-method, --activation-method)");
   if (!c.weight_bits.empty()) q.weight_bits = static_cast<int>(whole_number("--weight-bits", c.weight_bits, 1, 8));
   if (!c.activation_bits.empty()) q.activation_bits = static_cast<int>(whole_number("--activation-bits", c.activation_bits, 1, 8));
   if (!c.gradient_bits.empty()) q.gradient_bits = static_cast<int>(whole_number("--gradient-bits", c.gradient_bits, 2, 32));
@@ -95,10 +96,17 @@ TrainQuantization quantization(const TrainCommand& c) {
 void add_train_options(CLI::App& app, TrainCommand& c) {
   const auto positive = CLI::Range(std::int64_t{1}, std::int64_t{1} << 40);
   TrainOptions& o = c.options;
-  add_model_option(app, c.model, "MODEL", "the float model, an ONNX classifier, trained or fresh");
-  app.add_option("-o,--output", c.output, "where to write the trained model; its preprocessing recipe goes beside it")->type_name("OUT.onnx");
+  CLI::Option* model = add_model_option(app, c.model, "MODEL", "the float model, an ONNX classifier, trained or fresh");
+  model->required(false);
+  app.add_option("--arch", c.arch,
+                 "instead of MODEL, begin anew: lenet5, vgg7, resnet20, mobilenet-small, for the shape and classes of the data")
+      ->type_name("NAME")
+      ->excludes(model);
+  app.add_option("-o,--output", c.output, "where to write the trained model; its preprocessing recipe goes beside it")
+      ->type_name("OUT.onnx");
   add_data_options(app, c.data, "train on at most N samples, drawn with --seed, spread over the classes [all]");
-  app.add_option("--eval-data", c.eval_data, "labelled data to measure accuracy on after each epoch; nothing is chosen by it")->type_name("DATA");
+  app.add_option("--eval-data", c.eval_data, "labelled data to measure accuracy on after each epoch; nothing is chosen by it")
+      ->type_name("DATA");
   app.add_option("--eval-samples", c.eval_samples, "evaluate on at most N samples [all]")->type_name("N")->check(positive);
   app.add_option("--recipe", c.recipe, "options in a file: {\"method\": \"lsq\", \"weight-bits\": 4, ...}; the command line goes first")
       ->type_name("FILE.json");
@@ -112,7 +120,10 @@ void add_train_options(CLI::App& app, TrainCommand& c) {
   app.add_option("--weight-bits", c.weight_bits, "[8]")->type_name("N")->group(quantization_group);
   app.add_option("--activation-bits", c.activation_bits, "[8]")->type_name("N")->group(quantization_group);
   app.add_option("--gradient-bits", c.gradient_bits, "[32: gradients are not quantized]")->type_name("N")->group(quantization_group);
-  app.add_option("--estimator", c.estimator, "the gradient through rounding: ste, dsq")->type_name("NAME")->capture_default_str()->group(quantization_group);
+  app.add_option("--estimator", c.estimator, "the gradient through rounding: ste, dsq")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group(quantization_group);
   app.add_option("--method-options", c.method_options, "of the methods, e.g. a=1,b=2 (`nibble list train-methods`)")
       ->type_name("K=V,...")
       ->group(quantization_group);
@@ -120,7 +131,8 @@ void add_train_options(CLI::App& app, TrainCommand& c) {
       ->type_name("HOW")
       ->capture_default_str()
       ->group(quantization_group);
-  app.add_flag("--per-tensor", c.per_tensor, "one scale a weight, where a method has the choice [one an output channel]")->group(quantization_group);
+  app.add_flag("--per-tensor", c.per_tensor, "one scale a weight, where a method has the choice [one an output channel]")
+      ->group(quantization_group);
   app.add_option("--start-epoch", o.start_epoch, "quantize from this epoch on (the first is 0); before it, ranges are observed")
       ->type_name("E")
       ->capture_default_str()
@@ -129,27 +141,39 @@ void add_train_options(CLI::App& app, TrainCommand& c) {
       ->type_name("E")
       ->check(CLI::NonNegativeNumber)
       ->group(quantization_group);
-  app.add_option("--teacher", c.teacher, "a float network to learn from, too (distillation)")->type_name("FLOAT.onnx")->group(quantization_group);
+  app.add_option("--teacher", c.teacher, "a float network to learn from, too (distillation)")
+      ->type_name("FLOAT.onnx")
+      ->group(quantization_group);
   app.add_option("--distill-alpha", o.distill_alpha, "weight of the labels; 1 - it that of the teacher")
       ->type_name("A")
       ->capture_default_str()
       ->group(quantization_group);
-  app.add_option("--distill-temperature", o.distill_temperature, "of both networks' scores")->type_name("T")->capture_default_str()->group(quantization_group);
+  app.add_option("--distill-temperature", o.distill_temperature, "of both networks' scores")
+      ->type_name("T")
+      ->capture_default_str()
+      ->group(quantization_group);
 
   const std::string training_group = "Training";
   app.add_option("--epochs", o.epochs, "passes over the data")->type_name("N")->capture_default_str()->group(training_group);
   app.add_option("--batch", o.batch, "samples a step, over all processes")->type_name("N")->capture_default_str()->group(training_group);
   app.add_option("--lr", o.learning_rate, "learning rate")->type_name("X")->capture_default_str()->group(training_group);
-  app.add_option("--schedule", c.schedule, "of the learning rate: cosine, step, constant, linear")->type_name("NAME")->capture_default_str()->group(training_group);
+  app.add_option("--schedule", c.schedule, "of the learning rate: cosine, step, constant, linear")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group(training_group);
   app.add_option("--lr-steps", c.lr_steps, "epochs after which --schedule step multiplies by --lr-factor [half, three quarters]")
       ->type_name("E,E...")
       ->group(training_group);
   app.add_option("--lr-factor", o.step_factor, "of --schedule step")->type_name("X")->capture_default_str()->group(training_group);
-  app.add_option("--warmup", o.warmup_epochs, "epochs over which the learning rate grows from 0")->type_name("E")->capture_default_str()->group(training_group);
+  app.add_option("--warmup", o.warmup_epochs, "epochs over which the learning rate grows from 0")
+      ->type_name("E")
+      ->capture_default_str()
+      ->group(training_group);
   app.add_option("--optimizer", c.optimizer, "sgd, adam")->type_name("NAME")->capture_default_str()->group(training_group);
   app.add_option("--momentum", o.momentum, "of sgd")->type_name("X")->capture_default_str()->group(training_group);
   app.add_flag("--nesterov", o.nesterov, "Nesterov's momentum")->group(training_group);
-  app.add_option("--weight-decay", o.weight_decay, "of weights; biases, batch normalization and quantizers have none unless their method asks")
+  app.add_option("--weight-decay", o.weight_decay,
+                 "of weights; biases, batch normalization and quantizers have none unless their method asks")
       ->type_name("X")
       ->capture_default_str()
       ->group(training_group);
@@ -158,18 +182,26 @@ void add_train_options(CLI::App& app, TrainCommand& c) {
       ->group(training_group);
 
   const std::string run_group = "Running";
-  app.add_option("--checkpoint", o.checkpoint_folder, "save everything here after each epoch, and on Ctrl-C")->type_name("DIR")->group(run_group);
-  app.add_option("--checkpoint-every", o.checkpoint_every, "and every so many steps")->type_name("STEPS")->check(positive)->group(run_group);
+  app.add_option("--checkpoint", o.checkpoint_folder, "save everything here after each epoch, and on Ctrl-C")
+      ->type_name("DIR")
+      ->group(run_group);
+  app.add_option("--checkpoint-every", o.checkpoint_every, "and every so many steps")
+      ->type_name("STEPS")
+      ->check(positive)
+      ->group(run_group);
   app.add_flag("--resume", o.resume, "go on from the checkpoint: equal options, the same result to the bit")->group(run_group);
   app.add_option("--log", o.log_path, "one JSON object a step and an epoch")->type_name("FILE.jsonl")->group(run_group);
-  app.add_option("--save-float", c.save_float, "also write the trained parameters as a float model")->type_name("FLOAT.onnx")->group(run_group);
+  app.add_option("--save-float", c.save_float, "also write the trained parameters as a float model")
+      ->type_name("FLOAT.onnx")
+      ->group(run_group);
   app.add_option("--device", o.device, "cpu, or cuda where libtorch has it")->type_name("NAME")->capture_default_str()->group(run_group);
   o.threads = 0;
   app.add_option("--threads", o.threads, "threads of each process [processors, shared out over the processes]")
       ->type_name("N")
       ->check(CLI::Range(1, kMostThreads))
       ->group(run_group);
-  app.add_option("--nproc", c.nproc, "processes on this machine; each takes its part of every batch. Elsewhere: torchrun --no-python nibble train ...")
+  app.add_option("--nproc", c.nproc,
+                 "processes on this machine; each takes its part of every batch. Elsewhere: torchrun --no-python nibble train ...")
       ->type_name("N")
       ->check(CLI::Range(1, kMostProcesses))
       ->group(run_group);
@@ -196,7 +228,8 @@ std::vector<std::string> with_recipe(const CLI::App& app, std::vector<std::strin
     const std::string option = "--" + key;
     if (app.get_option_no_throw(option) == nullptr || key == "recipe")
       throw Error(ErrorCode::kInvalidData, fmt::format("{}: '{}' is no option of nibble train", path, key));
-    const bool given = std::any_of(words.begin(), words.end(), [&](const std::string& word) { return word == option || word.starts_with(option + "="); });
+    const bool given =
+        std::any_of(words.begin(), words.end(), [&](const std::string& word) { return word == option || word.starts_with(option + "="); });
     if (given || (value.is_boolean() && !value.get<bool>())) continue;
     if (value.is_boolean())
       all.push_back(option);
@@ -227,8 +260,7 @@ TrainOptions train_options(const TrainCommand& c) {
   }
   if (c.freeze_bn >= 0) o.freeze_bn = c.freeze_bn;
   o.seed = c.data.seed;
-  if (o.threads == 0)
-    o.threads = std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / processes_here(c), 1, kMostThreads);
+  if (o.threads == 0) o.threads = std::clamp(static_cast<int>(std::thread::hardware_concurrency()) / processes_here(c), 1, kMostThreads);
   return o;
 }
 
