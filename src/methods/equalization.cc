@@ -11,10 +11,17 @@
 // pools and activations make of it, and all that is added to it. So residual streams are equalized too, which the paper leaves alone. A
 // bundle is frozen where one of its values goes in or out of the network or touches anything that is neither linear nor such a function.
 //
+// What lies between has one scale, too: channels that are scaled up against their bounds push all others towards 0. So the bounds stand on
+// the left side beside the weights, each relative to the channel that reaches furthest:
+//     s_c = sqrt(max(r1_c / max r1, k_c / max k) max r1 / r2_c)
+// Without the bounds' term MobileNetV2 with one scale a tensor ends far below where it started: its weights are even then, and its
+// activations are not.
+//
 // Channels with almost no weight on one side are left alone: s would be tiny or huge, and b / s_c would explode.
 //
-// A Clip (ReLU6) is no such function. It becomes max(x, 0) where the deciding samples do not tell the difference; else its bundle stays as
-// it is.
+// A Clip (ReLU6) is no such function, but min(s x, s k) = s min(x, k): it becomes max(x, 0) where the deciding samples do not tell the
+// difference, else max(x, 0) and a minimum with a bound for each channel, k_c = 6 / s_c, which the runtime has as an integer node. Bounds
+// that are there already are scaled along.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -22,10 +29,12 @@
 #include <limits>
 #include <numeric>
 
+#include "base/fail.h"
 #include "methods/layers.h"
 #include "methods/method_list.h"
 #include "methods/normals.h"
 #include "ops/op.h"
+#include "quantize/integer_form.h"
 
 namespace nibble {
 namespace {
@@ -102,6 +111,25 @@ class Equalizer {
     return edits;
   }
 
+  // The scaled bounds, by the node of their Min or Max: [1, C, 1 ...].
+  std::map<NodeId, Tensor> bounds() const {
+    std::map<NodeId, Tensor> result;
+    for (const Bundle& bundle : bundles_) {
+      for (const NodeId n : bundle.bounds) {
+        const Node& node = graph_.node(n);
+        const std::size_t at = *bound_operand(graph_, node);
+        const std::vector<double> old = to_doubles(*graph_.value(node.inputs[at]).constant);
+        Shape shape(types_[index(node.outputs[0])].dims.size(), 1);
+        shape[1] = std::ssize(bundle.scale);
+        Tensor scaled(DataType::kFloat32, shape);
+        const auto k = scaled.mutable_data<float>();
+        for (std::size_t c = 0; c < k.size(); ++c) k[c] = static_cast<float>(old[old.size() == 1 ? 0 : c] / bundle.scale[c]);
+        result.emplace(n, std::move(scaled));
+      }
+    }
+    return result;
+  }
+
   // What BatchNormalization remembers of the producers' outputs, scaled as they are.
   void scale_normals(std::map<std::string, ChannelNormal>& normals) const {
     for (const Bundle& bundle : bundles_) {
@@ -126,7 +154,7 @@ class Equalizer {
  private:
   struct Bundle {
     std::vector<std::size_t> producers, consumers;  // of layers_
-    std::vector<NodeId> clipped;
+    std::vector<NodeId> clipped, bounds;
     std::vector<double> scale;
   };
 
@@ -163,6 +191,23 @@ class Equalizer {
     return !activation.present || (activation.lo == 0 && std::isinf(activation.hi));
   }
 
+  // A Min or Max with one constant for all, or one a channel.
+  bool bounds_channels(const Node& node) const {
+    const auto at = bound_operand(graph_, node);
+    if (!at) return false;
+    const TensorType& y = types_[index(node.outputs[0])];
+    const TensorType& x = types_[index(node.inputs[1 - *at])];
+    const Tensor& k = *graph_.value(node.inputs[*at]).constant;
+    if (!y.has_rank || !x.has_rank || x.dims.size() < 2 || x.dims.size() != y.dims.size() || !x.dims[1].known()) return false;
+    if (k.type() != DataType::kFloat32) return false;
+    for (std::size_t i = k.shape().size(), axis = x.dims.size(); i-- > 0;) {
+      if (axis == 0) return false;
+      --axis;
+      if (k.shape()[i] != 1 && (axis != 1 || k.shape()[i] != x.dims[1].size)) return false;
+    }
+    return true;
+  }
+
   void visit(NodeId n) {
     const Node& node = graph_.node(n);
     if (const auto layer = layer_view(graph_, n); layer && layer->channel_axis == 1) {
@@ -180,6 +225,10 @@ class Equalizer {
     }
     if ((op == "Flatten" || op == "Reshape" || op == "Squeeze" || op == "Unsqueeze") && channels_kept(node.inputs[0], node.outputs[0]))
       return join(node.inputs[0], node.outputs[0]);
+    if (bounds_channels(node)) {
+      bounded_.push_back(n);
+      return join(node.inputs[1 - *bound_operand(graph_, node)], node.outputs[0]);
+    }
     if (op == "Add" && homogeneous(node) && !graph_.is_constant(node.inputs[0]) && !graph_.is_constant(node.inputs[1]) &&
         same_channels(node)) {
       join(node.inputs[0], node.outputs[0]);
@@ -214,6 +263,7 @@ class Equalizer {
       found[find(index(layers_[l].input))].consumers.push_back(l);
       if (!homogeneous(graph_.node(layers_[l].node))) found[find(index(layers_[l].output))].clipped.push_back(layers_[l].node);
     }
+    for (const NodeId n : bounded_) found[find(index(graph_.node(n).outputs[0]))].bounds.push_back(n);
     for (auto& [root, bundle] : found) {
       if (frozen_root[root] || bundle.producers.empty() || bundle.consumers.empty()) continue;
       const std::int64_t channels = layers_[bundle.producers[0]].outputs();
@@ -268,14 +318,41 @@ class Equalizer {
     return result;
   }
 
+  // How far the bounds let each channel go; empty where there are none.
+  std::vector<double> reach(const Bundle& bundle) const {
+    std::vector<double> result;
+    for (const NodeId n : bundle.bounds) {
+      const Node& node = graph_.node(n);
+      if (node.op_type != "Min") continue;
+      const std::vector<double> k = to_doubles(*graph_.value(node.inputs[*bound_operand(graph_, node)]).constant);
+      result.resize(bundle.scale.size());
+      for (std::size_t c = 0; c < result.size(); ++c) result[c] = std::max(result[c], k[k.size() == 1 ? 0 : c] / bundle.scale[c]);
+    }
+    const bool finite = std::ranges::all_of(result, [](double r) { return std::isfinite(r); });
+    return finite ? result : std::vector<double>();
+  }
+
+  // The larger share of the largest, channel by channel.
+  static std::vector<double> relative(const std::vector<std::vector<double>>& parts) {
+    std::vector<double> result;
+    for (const std::vector<double>& part : parts) {
+      const double most = part.empty() ? 0.0 : *std::max_element(part.begin(), part.end());
+      if (!(most > 0)) continue;
+      result.resize(part.size());
+      for (std::size_t c = 0; c < part.size(); ++c) result[c] = std::max(result[c], part[c] / most);
+    }
+    return result;
+  }
+
   double update(Bundle& bundle) const {
     const std::vector<double> r1 = joint_ranges(bundle.producers, true), r2 = joint_ranges(bundle.consumers, false);
     if (r1.empty() || r2.empty()) return 0;
     const double most1 = *std::max_element(r1.begin(), r1.end()), most2 = *std::max_element(r2.begin(), r2.end());
+    const std::vector<double> left = relative({r1, reach(bundle)});
     double moved = 0;
-    for (std::size_t c = 0; c < r1.size(); ++c) {
+    for (std::size_t c = 0; c < left.size(); ++c) {
       if (r1[c] < kAlmostNone * most1 || r2[c] < kAlmostNone * most2) continue;
-      const double s = std::sqrt(r1[c] / r2[c]);
+      const double s = std::sqrt(left[c] * most1 / r2[c]);
       moved = std::max(moved, std::abs(std::log(s)));
       bundle.scale[c] *= s;
     }
@@ -289,6 +366,7 @@ class Equalizer {
   std::vector<TensorType> types_;
   std::vector<LayerView> layers_;
   std::vector<std::string> names_;  // of their nodes
+  std::vector<NodeId> bounded_;     // Min and Max nodes that bound channels
   std::vector<Bundle> bundles_;
   std::map<std::size_t, std::size_t> out_scale_of_, in_scale_of_;  // layer -> bundle
 };
@@ -304,12 +382,56 @@ Graph with_relus(const Graph& graph, const std::vector<NodeId>& nodes) {
   return result;
 }
 
+// Clip(x, 0, k) fused into a layer as ReLU fused into it, and Min(., k) behind. The value behind keeps its name.
+Graph with_bounds(const Graph& graph, const std::vector<NodeId>& nodes) {
+  Graph result = with_relus(graph, nodes);
+  GraphEditor editor(result);
+  for (const NodeId n : nodes) {
+    const LayerView layer = *layer_view(graph, n);
+    const Value& value = graph.value(layer.output);
+    Shape shape(graph.value(layer.weights).constant->shape().size(), 1);
+    shape[1] = layer.outputs();
+    Tensor bounds(DataType::kFloat32, shape);
+    std::ranges::fill(bounds.mutable_data<float>(), static_cast<float>(activation_of(graph.node(n)).hi));
+    const ValueId unbounded = editor.add_value(value.name + "_unbounded", value.type);
+    editor.set_outputs(n, {unbounded});
+    Node node;
+    node.op_type = "Min";
+    node.name = editor.fresh_node_name(graph.node(n).name + "_bound");
+    node.inputs = {unbounded, editor.add_constant(value.name + "_bounds", std::move(bounds))};
+    node.outputs = {layer.output};
+    editor.add_node(std::move(node));
+  }
+  editor.finish();
+  return result;
+}
+
+void write_bounds(Graph& graph, std::map<NodeId, Tensor> bounds) {
+  const auto consumers = graph.consumers();
+  GraphEditor editor(graph);
+  for (auto& [n, tensor] : bounds) {
+    const std::size_t at = *bound_operand(graph, graph.node(n));
+    const ValueId old = graph.node(n).inputs[at];
+    if (consumers[index(old)].size() == 1 && !graph.is_graph_output(old)) {
+      editor.set_type(old, make_type(tensor.type(), tensor.shape()));
+      editor.set_constant(old, std::move(tensor));
+    } else {
+      editor.set_input(n, at, editor.add_constant(graph.value(old).name + "_" + graph.node(n).name, std::move(tensor)));
+    }
+  }
+  editor.finish();
+}
+
 }  // namespace
 
 void equalize_layers(MethodState& state, const MethodInputs& inputs, const MethodOptions& options) {
   const int rounds = static_cast<int>(options.at("rounds"));
   Graph graph = state.graph;
   auto policy = Equalizer::Clips::kScale;
+  const double wish = options.at("clips");
+  if (wish != 0 && wish != 1)
+    fail(ErrorCode::kInvalidArgument, "equalization: clips={} is none of 0 (their layers are left alone) and 1 (a clip for each channel)",
+         wish);
   if (const std::vector<NodeId> clips = Equalizer(graph, policy).clips(); !clips.empty()) {
     Graph relus = with_relus(graph, clips);
     std::optional<double> loss;
@@ -322,19 +444,27 @@ void equalize_layers(MethodState& state, const MethodInputs& inputs, const Metho
       state.notes.push_back(
           fmt::format("equalization: {} clips became ReLU: on the deciding samples that costs {:.2g}", clips.size(), *loss));
     } else {
-      policy = Equalizer::Clips::kFreeze;
-      state.notes.push_back(fmt::format("equalization: {} clips stay{}: the layers around them are left alone", clips.size(),
-                                        loss ? fmt::format(" (as ReLU they would cost {:.2g})", *loss) : ""));
+      const std::string why = loss ? fmt::format(" (as ReLU they would cost {:.2g})", *loss) : "";
+      if (wish == 0) {
+        policy = Equalizer::Clips::kFreeze;
+        state.notes.push_back(fmt::format("equalization: {} clips stay{}: the layers around them are left alone", clips.size(), why));
+      } else {
+        graph = with_bounds(graph, clips);
+        state.notes.push_back(fmt::format("equalization: {} clips became bounds, one a channel{}", clips.size(), why));
+      }
     }
   }
   Equalizer equalizer(graph, policy);
   const int needed = equalizer.run(rounds);
   const auto edits = equalizer.edits();
+  std::map<NodeId, Tensor> bounds = equalizer.bounds();  // the equalizer sees the graph as it was
+  equalizer.scale_normals(state.normals);
+  const std::size_t bundles = equalizer.bundle_count();
   write_constants(graph, edits, nullptr);
-  state.notes.push_back(fmt::format("equalization: {} layers in {} bundles, {} rounds", edits.size(), equalizer.bundle_count(), needed));
+  write_bounds(graph, std::move(bounds));
+  state.notes.push_back(fmt::format("equalization: {} layers in {} bundles, {} rounds", edits.size(), bundles, needed));
   state.graph = graph;
   state.reference = std::move(graph);
-  equalizer.scale_normals(state.normals);
   observe_again(state, inputs);
 }
 

@@ -8,6 +8,7 @@
 #include "base/fail.h"
 #include "methods/layers.h"
 #include "ops/op.h"
+#include "quantize/integer_form.h"
 
 namespace nibble {
 namespace {
@@ -19,16 +20,28 @@ constexpr double kDeviations = 6;  // Nagel et al. 2019, section 5.1
 double density(double x) { return std::isinf(x) ? 0.0 : std::exp(-0.5 * x * x) / std::sqrt(2 * 3.14159265358979323846); }
 double distribution(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
 
-ChannelMoments activated(const std::vector<double>& mean, const std::vector<double>& deviation, const Activation& activation) {
+// Normal values of each channel, cut to [lo, hi].
+struct CutNormal {
+  std::vector<double> mean, deviation, lo, hi;
+};
+
+CutNormal cut_by(std::vector<double> mean, std::vector<double> deviation, const Activation& activation) {
+  const std::size_t channels = mean.size();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  return {.mean = std::move(mean),
+          .deviation = std::move(deviation),
+          .lo = std::vector<double>(channels, activation.present ? activation.lo : -kInfinity),
+          .hi = std::vector<double>(channels, activation.present ? activation.hi : kInfinity)};
+}
+
+ChannelMoments moments_of(const CutNormal& x) {
   ChannelMoments result;
-  const double lo = activation.present ? activation.lo : -std::numeric_limits<double>::infinity();
-  const double hi = activation.present ? activation.hi : std::numeric_limits<double>::infinity();
-  for (std::size_t c = 0; c < mean.size(); ++c) {
-    const Moments m = clipped_normal(mean[c], deviation[c], lo, hi);
+  for (std::size_t c = 0; c < x.mean.size(); ++c) {
+    const Moments m = clipped_normal(x.mean[c], x.deviation[c], x.lo[c], x.hi[c]);
     result.mean.push_back(m.mean);
     result.variance.push_back(m.variance);
-    result.lo.push_back(std::clamp(mean[c] - kDeviations * deviation[c], lo, hi));
-    result.hi.push_back(std::clamp(mean[c] + kDeviations * deviation[c], lo, hi));
+    result.lo.push_back(std::clamp(x.mean[c] - kDeviations * x.deviation[c], x.lo[c], x.hi[c]));
+    result.hi.push_back(std::clamp(x.mean[c] + kDeviations * x.deviation[c], x.lo[c], x.hi[c]));
   }
   return result;
 }
@@ -50,10 +63,11 @@ class Propagation {
  private:
   const ChannelMoments* of(ValueId v) const { return v != kNoValue && known_[index(v)] ? &*known_[index(v)] : nullptr; }
 
-  std::optional<ChannelMoments> visit(NodeId n, const Node& node) const {
+  std::optional<ChannelMoments> visit(NodeId n, const Node& node) {
     if (const auto layer = layer_view(graph_, n)) return after_layer(node, *layer);
     const ChannelMoments* x = of(node.input(0));
     const std::string& op = node.op_type;
+    if (const auto bound = bound_operand(graph_, node)) return after_bound(node, *bound);
     if (!node.domain.empty() || x == nullptr) return std::nullopt;
     if (op == "MaxPool" || op == "AveragePool" || op == "GlobalAveragePool" || op == "GlobalMaxPool" || op == "Identity") return *x;
     if (op == "Flatten" || op == "Reshape" || op == "Squeeze") {
@@ -71,10 +85,10 @@ class Propagation {
     return std::nullopt;
   }
 
-  std::optional<ChannelMoments> after_layer(const Node& node, const LayerView& layer) const {
+  std::optional<ChannelMoments> after_layer(const Node& node, const LayerView& layer) {
     const Activation activation = activation_of(node);
     if (const auto it = normals_.find(node.name); it != normals_.end() && std::ssize(it->second.mean) == layer.outputs())
-      return activated(it->second.mean, it->second.deviation, activation);
+      return remember(node, cut_by(it->second.mean, it->second.deviation, activation));
     const ChannelMoments* x = of(layer.input);
     if (x == nullptr || std::ssize(x->mean) != layer.inputs()) return std::nullopt;
     std::vector<double> mean = bias_of(graph_, layer), deviation(mean.size(), 0.0);
@@ -91,7 +105,35 @@ class Propagation {
       }
       deviation[static_cast<std::size_t>(o)] = std::sqrt(variance);
     }
-    return activated(mean, deviation, activation);
+    return remember(node, cut_by(std::move(mean), std::move(deviation), activation));
+  }
+
+  ChannelMoments remember(const Node& node, CutNormal y) {
+    const CutNormal& kept = cut_[node.outputs[0]] = std::move(y);
+    return moments_of(kept);
+  }
+
+  // Min or Max against one bound, or one a channel.
+  std::optional<ChannelMoments> after_bound(const Node& node, std::size_t bound) {
+    const auto x = cut_.find(node.inputs[1 - bound]);
+    if (x == cut_.end()) return std::nullopt;
+    const Tensor& k = *graph_.value(node.inputs[bound]).constant;
+    const TensorType& type = types_[index(node.outputs[0])];
+    const auto channels = std::ssize(x->second.mean);
+    if (k.size() != 1) {
+      const auto axis = k.rank() - static_cast<std::int64_t>(type.dims.size()) + 1;
+      if (!type.has_rank || k.size() != channels || axis < 0 || k.shape()[static_cast<std::size_t>(axis)] != channels) return std::nullopt;
+    }
+    CutNormal y = x->second;
+    const std::vector<double> bounds = to_doubles(k);
+    for (std::size_t c = 0; c < y.mean.size(); ++c) {
+      const double end = bounds[k.size() == 1 ? 0 : c];
+      if (std::isnan(end)) return std::nullopt;
+      const auto cut = [&](double e) { return node.op_type == "Min" ? std::min(e, end) : std::max(e, end); };
+      y.lo[c] = cut(y.lo[c]);
+      y.hi[c] = cut(y.hi[c]);
+    }
+    return remember(node, std::move(y));
   }
 
   // Zeros as further channels; along the other axes padding is too little to count.
@@ -109,7 +151,7 @@ class Propagation {
     return result;
   }
 
-  std::optional<ChannelMoments> after_add(const Node& node, const ChannelMoments& a) const {
+  std::optional<ChannelMoments> after_add(const Node& node, const ChannelMoments& a) {
     const ChannelMoments* b = of(node.input(1));
     if (b == nullptr || b->mean.size() != a.mean.size()) return std::nullopt;
     std::vector<double> mean, deviation;
@@ -117,13 +159,14 @@ class Propagation {
       mean.push_back(a.mean[c] + b->mean[c]);
       deviation.push_back(std::sqrt(a.variance[c] + b->variance[c]));
     }
-    return activated(mean, deviation, activation_of(node));
+    return remember(node, cut_by(std::move(mean), std::move(deviation), activation_of(node)));
   }
 
   const Graph& graph_;
   const std::map<std::string, ChannelNormal>& normals_;
   std::vector<TensorType> types_;
   std::vector<std::optional<ChannelMoments>> known_;
+  std::map<ValueId, CutNormal> cut_;  // outputs of layers, sums and bounds, for bounds behind them
 };
 
 // Normal values around the middle of each channel's bounds, cut at their ends.

@@ -23,8 +23,8 @@ std::optional<std::int64_t> axis_of_bounds(const Shape& bounds, const Shape& x) 
 }
 
 template <typename F>
-void bound_rows(const std::uint8_t* src, std::int64_t ld_src, std::uint8_t* dst, std::int64_t ld_dst, std::int64_t rows, std::int64_t length,
-                const std::uint8_t* bounds, F f) {
+void bound_rows(const std::uint8_t* src, std::int64_t ld_src, std::uint8_t* dst, std::int64_t ld_dst, std::int64_t rows,
+                std::int64_t length, const std::uint8_t* bounds, F f) {
   for (std::int64_t r = 0; r < rows; ++r) {
     const std::uint8_t* in = src + r * ld_src;
     std::uint8_t* out = dst + r * ld_dst;
@@ -64,8 +64,10 @@ void lower_bound(PlanBuilder& plan, const Node& node) {
 
   const Rows src = plan.read_rows(node, x, layout);
   Rows dst{.ref = {}, .ld = length};
-  if (src.ld == length && !plan.is_joined(y)) dst.ref = plan.write_over(node, y, layout, std::array{x});
-  else dst = plan.write_rows(node, y, layout);
+  if (src.ld == length && !plan.is_joined(y))
+    dst.ref = plan.write_over(node, y, layout, std::array{x});
+  else
+    dst = plan.write_rows(node, y, layout);
   const bool lower = node.op_type == "Max";
   const std::int64_t grain = plan.grain(rows, static_cast<double>(length) * 0.05 + 2.0);
   plan.add_step(node, lower ? "max_rows" : "min_rows", 0, [=](const RunContext& run) {
@@ -76,8 +78,10 @@ void lower_bound(PlanBuilder& plan, const Node& node) {
         const std::uint8_t* in = run.in(src.ref) + begin * src.ld;
         std::uint8_t* out = run.ptr(dst.ref) + begin * dst.ld;
         const std::uint8_t* b = bounds->data() + kind * length;
-        if (lower) bound_rows(in, src.ld, out, dst.ld, count, length, b, [](std::uint8_t p, std::uint8_t q) { return std::max(p, q); });
-        else bound_rows(in, src.ld, out, dst.ld, count, length, b, [](std::uint8_t p, std::uint8_t q) { return std::min(p, q); });
+        if (lower)
+          bound_rows(in, src.ld, out, dst.ld, count, length, b, [](std::uint8_t p, std::uint8_t q) { return std::max(p, q); });
+        else
+          bound_rows(in, src.ld, out, dst.ld, count, length, b, [](std::uint8_t p, std::uint8_t q) { return std::min(p, q); });
         begin += count;
       }
     });

@@ -1,10 +1,14 @@
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cmath>
 #include <cstdlib>
 #include <filesystem>
+#include <random>
 
 #include "methods/layers.h"
 #include "networks.h"
+#include "nibble/error.h"
 #include "nibble/onnx.h"
 
 namespace nibble {
@@ -137,12 +141,96 @@ output y)");
   EXPECT_EQ(print_graph(bench.state.graph), print_graph(graph));
 }
 
-// Without samples that decide, clips stay: the equalized network must be the float network up to float32's rounding.
+// ReLU6 stays exact: 6 becomes 6 / s for each channel.
+TEST(Equalization, AClipBecomesABoundForEachChannel) {
+  const Graph graph = parse_graph_text(R"(graph g
+opset ai.onnx 13
+input x float32[1,1,2,2]
+const w1 float32[2,1,1,1] = {8.0, 0.5}
+const b1 float32[2] = {4.0, 1.0}
+const w2 float32[1,2,1,1] = {0.5, 2.0}
+a = Conv(x, w1, b1) [activation="Clip", activation_min=0.0, activation_max=6.0] name "one"
+y = Conv(a, w2) name "two"
+output y)");
+  test::Workbench bench = test::workbench(graph, per_tensor(), 1);
+  bench.inputs.deciding = nullptr;
+  apply_methods(bench.state, parse_methods("equalization"), bench.inputs);
+  const Graph& result = bench.state.graph;
+  ASSERT_EQ(result.nodes().size(), 3U) << print_graph(result);
+  EXPECT_EQ(result.node(0).get_string("activation", ""), "Relu");
+  EXPECT_EQ(result.node(1).op_type, "Min");
+  EXPECT_EQ(result.value(result.node(1).outputs[0]).name, "a") << "what others know it by";
+  const Tensor& bounds = *result.value(result.node(1).inputs[1]).constant;
+  EXPECT_EQ(bounds.shape(), (Shape{1, 2, 1, 1}));
+  const std::vector<float> k(bounds.data<float>().begin(), bounds.data<float>().end());
+  const auto w1 = result.value(result.node(0).inputs[1]).constant->data<float>();
+  const auto b1 = result.value(result.node(0).inputs[2]).constant->data<float>();
+  const auto w2 = result.value(result.node(2).inputs[1]).constant->data<float>();
+  const std::vector<float> old_w1 = {8.0F, 0.5F}, old_b1 = {4.0F, 1.0F}, old_w2 = {0.5F, 2.0F};
+  double most1 = 0, reach = 0;
+  for (std::size_t c = 0; c < 2; ++c) {
+    const float s = 6.0F / k[c];
+    EXPECT_FLOAT_EQ(w1[c], old_w1[c] / s);
+    EXPECT_FLOAT_EQ(b1[c], old_b1[c] / s);
+    EXPECT_FLOAT_EQ(w2[c], old_w2[c] * s);
+    most1 = std::max(most1, static_cast<double>(w1[c]));
+    reach = std::max(reach, static_cast<double>(k[c]));
+  }
+  // The fixed point: each channel's left side, weights or bound, whichever reaches further, is its right side.
+  for (std::size_t c = 0; c < 2; ++c)
+    EXPECT_NEAR(std::max(static_cast<double>(w1[c]) / most1, static_cast<double>(k[c]) / reach) * most1, static_cast<double>(w2[c]), 1e-3);
+  EXPECT_GT(sqnr_db(graph, result, bench), 110.0);
+  EXPECT_EQ(print_graph(bench.state.reference), print_graph(result));
+
+  // Once more: the bounds are scaled along, and nothing is left to do.
+  apply_methods(bench.state, parse_methods("equalization"), bench.inputs);
+  EXPECT_EQ(bench.state.graph.nodes().size(), 3U);
+  const Tensor& again = *bench.state.graph.value(bench.state.graph.node(1).inputs[1]).constant;
+  for (std::size_t c = 0; c < 2; ++c) EXPECT_NEAR(again.data<float>()[c], k[c], 1e-3F * k[c]);
+
+  bench.state.graph = bench.state.reference = graph;
+  apply_methods(bench.state, parse_methods("equalization:clips=0"), bench.inputs);
+  EXPECT_EQ(print_graph(bench.state.graph), print_graph(graph)) << "left alone";
+  EXPECT_THROW(apply_methods(bench.state, parse_methods("equalization:clips=2"), bench.inputs), Error);
+}
+
+// Whatever stands between two layers: the float network stays the same, with clips in it and without, and once more after that.
+TEST(Equalization, RandomNetworksStayTheSame) {
+  for (std::uint64_t seed = 1; seed <= 12; ++seed) {
+    std::mt19937_64 random(seed);
+    const auto activation = [&] { return std::array{"Relu", "Clip", "Clip", ""}[random() % 4]; };
+    const std::int64_t wide = 4 + static_cast<std::int64_t>(random() % 9);
+    const Graph graph = test::NetworkBuilder(seed, {1, 3, 7, 6})
+                            .conv(wide, 3, 1, activation(), 2)
+                            .conv(wide, 3, wide, activation(), 2)
+                            .conv(6, 1, 1, activation(), 0)
+                            .conv(6, 3, 1, "Clip", 1)
+                            .conv(wide, 1, 1, "Clip")
+                            .pool_and_classify(5)
+                            .build();
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    test::Workbench bench = test::workbench(graph, per_tensor(), seed);
+    bench.inputs.deciding = nullptr;
+    const double before = test::loss_of(bench, graph);
+    for (int times = 0; times < 2; ++times) {
+      apply_methods(bench.state, parse_methods("equalization"), bench.inputs);
+      EXPECT_GT(sqnr_db(graph, bench.state.graph, bench), 110.0);
+      for (const Node& node : bench.state.graph.nodes()) EXPECT_NE(node.get_string("activation", ""), "Clip") << node.name;
+    }
+    EXPECT_LT(test::loss_of(bench, graph), 1.5 * before) << "weights get even, activations must not get worse for it";
+    // What comes after works through the bounds.
+    apply_methods(bench.state, parse_methods("gptq,bias_correction"), bench.inputs);
+    EXPECT_LT(test::loss_of(bench, graph), 1.5 * before);
+  }
+}
+
+// Without samples that decide, clips become bounds: the equalized network must be the float network up to float32's rounding.
 TEST(Equalization, RealNetworksStayTheSame) {
   const char* folder = std::getenv("NIBBLE_ASSETS");
   const std::filesystem::path assets = folder != nullptr ? folder : NIBBLE_SOURCE_DIR "/../shared/assets";
   if (!std::filesystem::exists(assets / "models")) GTEST_SKIP() << assets << " is not here: set NIBBLE_ASSETS";
-  for (const char* name : {"mobilenet_v2_1.0_224", "squeezenet1.1_gluon", "cifar10_resnet20", "cifar10_resnet56"}) {
+  for (const char* name :
+       {"mobilenet_v2_1.0_224", "mobilenet_v1_0.75_224", "squeezenet1.1_gluon", "cifar10_resnet20", "cifar10_resnet56"}) {
     Graph graph = import_onnx((assets / "models" / (std::string(name) + ".onnx")).string());
     canonicalize(graph);
     const std::shared_ptr<const Dataset> images = synthetic_dataset(graph, {{0, 1}, {0, 1}, {0, 1}}, 2, 5);

@@ -88,6 +88,29 @@ TEST(Normals, SurviveEqualization) {
   EXPECT_NEAR(state.normals.at("one").deviation[0], before.at("one").deviation[0] / s, 1e-6);
 }
 
+// A bound behind a ReLU cuts the same normal values as a Clip fused into the layer.
+TEST(Normals, GoThroughBounds) {
+  const auto moments = [](const std::string& middle) {
+    const Graph graph = parse_graph_text(R"(graph g
+opset ai.onnx 13
+input x float32[1,2,2,2]
+const w1 float32[2,2,1,1] = {1.0, 0.5, -0.5, 2.0}
+const w2 float32[2,2,1,1] = {1.0, 0.5, -0.5, 2.0}
+const k float32[1,2,1,1] = {1.5, 1.5}
+const low float32[2,1,1] = {0.25, 0.5}
+)" + middle + "\ny = Conv(m, w2) name \"two\"\noutput y");
+    return propagate_moments(graph, {{"one", {.mean = {1.0, -0.5}, .deviation = {0.8, 0.3}}}});
+  };
+  const auto last = [](const std::vector<std::optional<ChannelMoments>>& all) { return *all.back(); };
+  const ChannelMoments clip = last(moments("m = Conv(x, w1) [activation=\"Clip\", activation_min=0.0, activation_max=1.5] name \"one\""));
+  const ChannelMoments bound = last(moments("a = Conv(x, w1) [activation=\"Relu\"] name \"one\"\nm = Min(k, a)"));
+  EXPECT_EQ(clip.mean, bound.mean);
+  EXPECT_EQ(clip.variance, bound.variance);
+  EXPECT_EQ(clip.hi, bound.hi);
+  const ChannelMoments other = last(moments("a = Conv(x, w1) [activation=\"Relu\"] name \"one\"\nb = Min(a, k)\nm = Max(b, low)"));
+  EXPECT_GT(other.mean[1], clip.mean[1]) << "the floor of 0.5 lifts the second channel";
+}
+
 TEST(Absorption, MovesTheBiasAndTheNetworkStaysTheSame) {
   MethodState state = state_of({});
   const Graph before = state.graph;
