@@ -14,6 +14,7 @@
 #include "numeric/rounding.h"
 #include "quantize/integer_form.h"
 #include "quantize/weights.h"
+#include "train/binarize.h"
 #include "train/module_impl.h"
 #include "train/torch_tensor.h"
 
@@ -30,6 +31,7 @@ const Node* find_node(const Graph& graph, const std::string& name) {
 // What canonicalization multiplies each output channel of a layer by: the folded weights of a network whose weights are all 1.
 class FoldedOnes {
  public:
+  // `graph` still has its Sign nodes: layers go by its ids.
   FoldedOnes(Graph graph, const std::vector<LayerSite>& layers) : graph_(std::move(graph)) {
     GraphEditor editor(graph_);
     for (const LayerSite& layer : layers) {
@@ -40,6 +42,7 @@ class FoldedOnes {
       editor.set_constant(weight, std::move(ones));
     }
     editor.finish(GraphEditor::Prune::kNo);
+    graph_ = expand_signs(graph_, {});
     canonicalize(graph_);
   }
   // One factor an output channel.
@@ -76,13 +79,30 @@ struct FoldedBase {
   int bits = 8;
 };
 
+// Of +-scale: int8 codes +-1. A sum has one grid a part.
+void pin_signs(RangeTable& ranges, const std::string& name, const std::vector<SignBase>& signs) {
+  for (std::size_t i = 0; i < signs.size(); ++i) {
+    QuantParams params;
+    params.type = {.bit_width = 8, .is_signed = true};
+    params.scale = {static_cast<float>(signs[i].scale)};
+    ranges.entries[signs.size() == 1 ? name : fmt::format("{}_sign{}", name, i)].pinned = params;
+    if (signs.size() > 1) ranges.entries[name].bases.push_back(params);
+  }
+}
+
 }  // namespace
 
 TrainedNetwork TrainModule::trained() const { return impl_->trained(); }
 
 std::map<NodeId, torch::Tensor> TrainModule::Impl::round_biases() const {
   const TrainedNetwork network = trained();
-  const QuantizedGraph quantized = quantize(network.graph, network.ranges, network.scheme);
+  QuantizedGraph quantized;
+  try {
+    quantized = quantize(network.graph, network.ranges, network.scheme);
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kUnsupported) throw;
+    return {};  // nothing to be equal to; the export says why
+  }
   std::map<NodeId, torch::Tensor> result;
   for (const LayerSite& layer : layers) {
     const Node* node = find_node(quantized.graph, graph().node(layer.node).name);
@@ -114,19 +134,25 @@ TrainedNetwork TrainModule::Impl::trained() const {
     editor.finish(GraphEditor::Prune::kNo);
   }
   const FoldedOnes ones(graph, impl.layers);
-  result.graph = graph;
-  canonicalize(result.graph);
+  std::map<std::string, std::vector<SignBase>> signs;
 
   for (std::size_t e = 0; e < impl.edges.size(); ++e) {
     const EdgeQuantizer& edge = impl.edges[e];
     if (!edge.initialized)
       fail(ErrorCode::kInvalidArgument, "value '{}' has no grid yet: TrainModule::initialize() comes before trained()", edge.name);
     const ActivationGrid grid = edge.quantizer->grid();
-    if (!grid.uniform) fail(ErrorCode::kUnsupported, "value '{}': its grid is not evenly spaced, and cannot be exported yet", edge.name);
+    if (!grid.signs.empty()) {
+      pin_signs(result.ranges, edge.name, grid.signs);
+      signs[edge.name] = grid.signs;
+      continue;
+    }
     for (const auto& [name, at] : impl.placement.edge_of) {
       if (at == e) result.ranges.entries[name].pinned = *grid.uniform;
     }
   }
+
+  result.graph = expand_signs(graph, signs);
+  canonicalize(result.graph);
 
   GraphEditor editor(result.graph);
   for (const LayerSite& layer : impl.layers) {
@@ -198,7 +224,8 @@ TrainedNetwork TrainModule::Impl::trained() const {
     RangeEntry& entry = result.ranges.entries[result.graph.value(weight).name];
     for (const FoldedBase& f : folded) {
       QuantParams params;
-      params.type = {.bit_width = f.bits, .is_signed = true};
+      // Of parts of a sum -1, 0 and 1 are enough: 0 is there for channels that are all 0.
+      params.type = {.bit_width = f.bits, .is_signed = true, .narrow_range = f.bits == 2 && folded.size() > 1};
       if (f.scale.size() > 1 || channels == 1) {
         const auto axis = weight_channel_axis(node, shape);
         if (axis && f.scale.size() == channels) params.granularity = PerChannel{*axis};

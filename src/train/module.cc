@@ -15,7 +15,7 @@ std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
 }  // namespace
 
 TrainModule::Impl::Impl(const Graph& given, const TrainQuantization& wanted, torch::Dtype type)
-    : imported(given), quantization(wanted), dtype(type), training(make_training_graph(given)) {
+    : imported(given), quantization(wanted), dtype(type), training(make_training_graph(given, wanted, notes)) {
   known = infer_types(graph());
   home.emplace(imported, graph(), learned_values());
   if (!home->in_imported())

@@ -42,13 +42,13 @@ struct LayerSite {
 struct TrainModule::Impl {
   Impl(const Graph& graph, const TrainQuantization& wanted, torch::Dtype type);
 
+  std::vector<std::string> notes;
   Graph imported;
   TrainQuantization quantization;
   torch::Dtype dtype;
   TrainingGraph training;
   Placement placement;
   InferredGraph known;
-  std::vector<std::string> notes;
 
   std::vector<TorchOp> ops;              // by NodeId; empty: BatchNormalization, or not needed
   std::vector<torch::Tensor> constants;  // by ValueId: parameters (leaves), statistics and other real constants

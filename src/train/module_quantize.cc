@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/fail.h"
+#include "train/binarize.h"
 #include "train/module_impl.h"
 
 namespace nibble::train {
@@ -48,7 +49,7 @@ torch::Tensor TrainModule::Impl::seen_weight(const WeightHolder& holder, const L
 
 void TrainModule::Impl::make_quantizers() {
   edge_made.assign(graph().values().size(), SIZE_MAX);
-  placement = place_quantizers(graph(), quantization);
+  placement = place_quantizers(expand_signs(graph(), {}), quantization);
   for (const std::string& line : placement.unquantized) notes.push_back("left in float: " + line);
   if (placement.layers.empty() && placement.edges.empty()) return;
 
@@ -71,14 +72,20 @@ void TrainModule::Impl::make_quantizers() {
   // Numbers of sites go on where the nodes' end: draws differ from place to place.
   std::int64_t site = static_cast<std::int64_t>(graph().nodes().size());
   for (const Placement::Edge& edge : placement.edges) {
-    const bool low = activation_row != nullptr && edge.feeds_layer && !edge.eight_bits && (edge.nonnegative || activation_row->takes_signed);
+    const bool low =
+        activation_row != nullptr && edge.feeds_layer && !edge.eight_bits && (edge.nonnegative || activation_row->takes_signed);
     const QuantizerRow& row = low ? *activation_row : eight;
     const ActivationSite where{.name = edge.name,
                                .site = site++,
-                               .bits = low ? quantization.activation_bits : 8,
+                               .bits = low               ? quantization.activation_bits
+                                       : edge.feeds_sign ? 16
+                                                         : 8,
                                .is_signed = !edge.nonnegative,
                                .after_relu = edge.nonnegative};
     edges.push_back({.name = edge.name, .quantizer = row.make_activation(where, low ? options : MethodOptions{})});
+    if (row.activation_bits_max == 1 && edges.back().quantizer->grid().scales_by_magnitude)
+      fail(ErrorCode::kUnsupported, "method '{}': layers that are scaled by the magnitude of their inputs cannot be exported yet; use k=0",
+           row.name);
     for (const std::string& name : edge.made) edge_made[index(graph().find_value(name).value())] = edges.size() - 1;
   }
   // Float nodes among integer ones: they read what the float world made, not its rounded copy.

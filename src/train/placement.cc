@@ -7,6 +7,7 @@
 #include "ops/fused_activation.h"
 #include "quantize/integer_form.h"
 #include "quantize/plan.h"
+#include "quantize/step_form.h"
 
 namespace nibble::train {
 namespace {
@@ -62,6 +63,7 @@ Placement place_quantizers(const Graph& graph, const TrainQuantization& quantiza
   if (quantization.weight_method == "none" && quantization.activation_method == "none") return placement;
   Graph canonical = graph;
   canonicalize(canonical);
+  fuse_steps(canonical);
   // Each value gets a range of its own; values that share a grid then have one scale. Eight bits for all, so that no two scales meet by
   // chance.
   QuantScheme scheme = scheme_of(quantization);
@@ -117,6 +119,7 @@ Placement place_quantizers(const Graph& graph, const TrainQuantization& quantiza
       placement.float_nodes.push_back(node.name);
       continue;
     }
+    if (is_step(node)) placement.edges[placement.edge_of.at(canonical.value(node.input(0)).name)].feeds_sign = true;
     if (!operands_of(canonical, node).weights) continue;
     placement.edges[placement.edge_of.at(canonical.value(node.input(0)).name)].feeds_layer = true;
   }

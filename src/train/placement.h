@@ -18,6 +18,7 @@ struct Placement {
     bool feeds_layer = false;       // a layer with weights reads one of them
     bool eight_bits = false;        // the first or the last layer does, whose inputs keep 8 bits
     bool nonnegative = false;
+    bool feeds_sign = false;  // a sign is taken of it: its grid is so fine that none is lost
   };
   std::vector<Edge> edges;
   std::map<std::string, std::size_t> edge_of;  // every value with a grid

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/fail.h"
+#include "train/binarize.h"
 #include "train/torch_windows.h"
 
 namespace nibble::train {
@@ -327,6 +328,7 @@ constexpr OpRow kOps[] = {
 }  // namespace
 
 TorchOp make_torch_op(const OpSite& site) {
+  if (is_sign(site.node)) return [](const Inputs& in, const StepInfo&) { return in[0]; };  // its edge's quantizer does it
   if (site.node.domain.empty()) {
     for (const OpRow& row : kOps) {
       if (row.op == site.node.op_type) return row.make(site);

@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "nibble/passes.h"
+#include "train/binarize.h"
 
 namespace nibble::train {
 namespace {
@@ -41,7 +42,39 @@ bool is_layer(const Graph& graph, const Node& node) {
   return is_real_constant(graph, node.input(1)) && graph.value(node.input(1)).constant->rank() >= 2;
 }
 
-TrainingGraph make_training_graph(const Graph& imported) {
+namespace {
+
+// A value that layers and other nodes read (the sum of a residual block) keeps 8 bits; layers read a narrow copy, made by a Relu that
+// changes nothing else. Without it the shortcuts, which pass through every block, would be as coarse as the layers' inputs.
+void narrow_copies(Graph& graph, std::vector<std::string>& notes) {
+  const auto consumers = graph.consumers();
+  GraphEditor editor(graph);
+  const auto count = static_cast<ValueId>(graph.values().size());
+  for (ValueId v = 0; v < count; ++v) {
+    const NodeId producer = graph.value(v).producer;
+    if (producer == kNoNode || !is(graph.node(producer), "Relu")) continue;
+    std::vector<NodeId> layers;
+    for (const NodeId n : consumers[static_cast<std::size_t>(v)]) {
+      if (is_layer(graph, graph.node(n))) layers.push_back(n);
+    }
+    if (layers.empty() || layers.size() == consumers[static_cast<std::size_t>(v)].size()) continue;
+    const std::string name = graph.value(v).name;
+    const ValueId narrow = editor.add_value(editor.fresh_value_name(name + "_narrow"), graph.value(v).type);
+    Node relu;
+    relu.name = editor.fresh_node_name(name + "_narrow_Relu");
+    relu.op_type = "Relu";
+    relu.inputs = {v};
+    relu.outputs = {narrow};
+    editor.add_node(std::move(relu));
+    for (const NodeId n : layers) editor.set_input(n, 0, narrow);
+    notes.push_back(fmt::format("'{}' keeps 8 bits; layers read a narrow copy", name));
+  }
+  editor.finish();
+}
+
+}  // namespace
+
+TrainingGraph make_training_graph(const Graph& imported, const TrainQuantization& quantization, std::vector<std::string>& notes) {
   TrainingGraph result;
   result.graph = imported;
   for (const char* pass : kPasses) run_pass(pass, result.graph);
@@ -49,6 +82,12 @@ TrainingGraph make_training_graph(const Graph& imported) {
   if (graph.inputs().size() != 1 || graph.outputs().size() != 1)
     fail(ErrorCode::kUnsupported, "the network has {} inputs and {} outputs; training takes classifiers of one input and one output",
          graph.inputs().size(), graph.outputs().size());
+  if (quantization.activation_method != "none") {
+    if (find_quantizer(quantization.activation_method).activation_bits_max == 1)
+      binarize_graph(result.graph, quantization.first_last, notes);
+    else if (quantization.activation_bits < 8)
+      narrow_copies(result.graph, notes);
+  }
   result.input = graph.inputs()[0];
   result.logits = logits_of(graph, graph.outputs()[0]);
 

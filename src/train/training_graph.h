@@ -24,7 +24,8 @@ struct TrainingGraph {
   std::vector<ValueId> statistics;  // running means and variances
 };
 // Error{kUnsupported} for networks that are no classifier of one input and one output.
-TrainingGraph make_training_graph(const Graph& imported);
+// What had to be rewritten (signs, narrow copies of wide values) is said in `notes`.
+TrainingGraph make_training_graph(const Graph& imported, const TrainQuantization& quantization, std::vector<std::string>& notes);
 
 // True for Conv, Gemm and MatMul with constant weights.
 bool is_layer(const Graph& graph, const Node& node);

@@ -1,5 +1,6 @@
 // What training leaves is what quantize(), the simulation and the runtime compute with.
 #include "module_support.h"
+#include "nibble/error.h"
 #include "nibble/passes.h"
 #include "nibble/quantize.h"
 
@@ -71,6 +72,40 @@ TEST(Export, ResNet20IsWhatTheModuleEvaluates) {
     TrainModule module(graph, lsq(bits, bits));
     train_a_little(module, graph, 2);
     EXPECT_GE(agreement(module, graph, 40), 0.97) << bits << " bits";
+  }
+}
+
+// Signs: the Relu is gone, the Sign stands behind the pool, and simulation and evaluation agree.
+TEST(Export, SignsAreWhatTheModuleEvaluates) {
+  const Graph graph = make_architecture("lenet5", {1, 28, 28}, 10, 3);
+  TrainQuantization quantization;
+  quantization.weight_method = quantization.activation_method = "bnn";
+  quantization.weight_bits = quantization.activation_bits = 1;
+  TrainModule module(graph, quantization);
+  EXPECT_EQ(module.notes().size(), 4U) << module.notes().front();
+  train_a_little(module, graph, 3);
+  EXPECT_GE(agreement(module, graph, 40), 0.97);
+}
+
+TEST(Export, SignsAreRefusedWithoutBatchNormalization) {
+  const auto path = test::asset("mlperf_resnet8.onnx");
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not here: set NIBBLE_ASSETS";
+  TrainQuantization quantization;
+  quantization.weight_method = quantization.activation_method = "bnn";
+  quantization.weight_bits = quantization.activation_bits = 1;
+  EXPECT_THROW(TrainModule(import_onnx(path.string()), quantization), Error);
+}
+
+// The depthwise architecture under the 8-bit method, whose weights are quantized behind their batch normalization.
+TEST(Export, FoldedWeightsAreWhatTheModuleEvaluates) {
+  const Graph graph = make_architecture("mobilenet-small", {3, 16, 16}, 10, 3);
+  TrainQuantization quantization;
+  quantization.weight_method = quantization.activation_method = "ema";
+  for (const bool per_channel : {true, false}) {
+    quantization.per_channel = per_channel;
+    TrainModule module(graph, quantization);
+    train_a_little(module, graph, 3);
+    EXPECT_GE(agreement(module, graph, 40), 0.97);
   }
 }
 
