@@ -351,7 +351,7 @@ class Equalizer {
     const std::vector<double> left = relative({r1, reach(bundle)});
     double moved = 0;
     for (std::size_t c = 0; c < left.size(); ++c) {
-      if (r1[c] < kAlmostNone * most1 || r2[c] < kAlmostNone * most2) continue;
+      if (left[c] < kAlmostNone || r2[c] < kAlmostNone * most2) continue;
       const double s = std::sqrt(left[c] * most1 / r2[c]);
       moved = std::max(moved, std::abs(std::log(s)));
       bundle.scale[c] *= s;

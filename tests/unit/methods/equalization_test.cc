@@ -154,7 +154,7 @@ y = Conv(a, w2) name "two"
 output y)");
   test::Workbench bench = test::workbench(graph, per_tensor(), 1);
   bench.inputs.deciding = nullptr;
-  apply_methods(bench.state, parse_methods("equalization"), bench.inputs);
+  apply_methods(bench.state, parse_methods("equalization:clips=1"), bench.inputs);
   const Graph& result = bench.state.graph;
   ASSERT_EQ(result.nodes().size(), 3U) << print_graph(result);
   EXPECT_EQ(result.node(0).get_string("activation", ""), "Relu");
@@ -183,7 +183,7 @@ output y)");
   EXPECT_EQ(print_graph(bench.state.reference), print_graph(result));
 
   // Once more: the bounds are scaled along, and nothing is left to do.
-  apply_methods(bench.state, parse_methods("equalization"), bench.inputs);
+  apply_methods(bench.state, parse_methods("equalization:clips=1"), bench.inputs);
   EXPECT_EQ(bench.state.graph.nodes().size(), 3U);
   const Tensor& again = *bench.state.graph.value(bench.state.graph.node(1).inputs[1]).constant;
   for (std::size_t c = 0; c < 2; ++c) EXPECT_NEAR(again.data<float>()[c], k[c], 1e-3F * k[c]);
@@ -213,7 +213,7 @@ TEST(Equalization, RandomNetworksStayTheSame) {
     bench.inputs.deciding = nullptr;
     const double before = test::loss_of(bench, graph);
     for (int times = 0; times < 2; ++times) {
-      apply_methods(bench.state, parse_methods("equalization"), bench.inputs);
+      apply_methods(bench.state, parse_methods("equalization:clips=1"), bench.inputs);
       EXPECT_GT(sqnr_db(graph, bench.state.graph, bench), 110.0);
       for (const Node& node : bench.state.graph.nodes()) EXPECT_NE(node.get_string("activation", ""), "Clip") << node.name;
     }
@@ -235,7 +235,7 @@ TEST(Equalization, RealNetworksStayTheSame) {
     canonicalize(graph);
     const std::shared_ptr<const Dataset> images = synthetic_dataset(graph, {{0, 1}, {0, 1}, {0, 1}}, 2, 5);
     MethodState state = method_state(graph, {}, {});
-    apply_methods(state, parse_methods("equalization"), {});
+    apply_methods(state, parse_methods("equalization:clips=1"), {});
     const double db = MethodJudge(graph, images, 1, nullptr).float_sqnr_db(state.graph);
     std::string notes;
     for (const std::string& note : state.notes) notes += note + "; ";
