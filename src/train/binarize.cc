@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/fail.h"
-#include "onnx/raise_opset.h"
 #include "train/training_graph.h"
 
 namespace nibble::train {
@@ -106,8 +105,11 @@ void binarize_graph(Graph& graph, FirstLastPolicy first_last, std::vector<std::s
 }
 
 Graph expand_signs(const Graph& graph, const std::map<std::string, std::vector<SignBase>>& signs) {
-  // GreaterOrEqual is an operator of opset 12.
-  Graph result = graph.opset("") < 13 ? raise_opset(graph, 13) : graph;
+  Graph result = graph;
+  const bool any = std::any_of(graph.nodes().begin(), graph.nodes().end(), is_sign);
+  if (any && graph.opset("") < 12)
+    fail(ErrorCode::kUnsupported, "signs are written with GreaterOrEqual, an operator of opset 12; the network has opset {}: convert it",
+         graph.opset(""));
   GraphEditor editor(result);
   const auto count = static_cast<NodeId>(result.nodes().size());
   for (NodeId n = 0; n < count; ++n) {
