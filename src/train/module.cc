@@ -74,6 +74,12 @@ void TrainModule::Impl::make_ops() {
     for (const ValueId v : node.inputs) {
       if (v != kNoValue) last_use[index(v)] = n;
     }
+    // A Relu of a Relu is there for the grid of its output alone.
+    const NodeId before = node.op_type == "Relu" ? graph().value(node.input(0)).producer : kNoNode;
+    if (before != kNoNode && graph().node(before).op_type == "Relu") {
+      ops[index(n)] = [](const std::vector<torch::Tensor>& inputs, const StepInfo&) { return inputs[0]; };
+      continue;
+    }
     if (!node.domain.empty() || node.op_type != "BatchNormalization") {
       ops[index(n)] = make_torch_op({graph(), known, node, n});
       continue;

@@ -79,7 +79,8 @@ class UniformGrid : public torch::autograd::Function<UniformGrid<kind>> {
   // `end`: the step (kStep) or the clip (kClip).
   static torch::Tensor forward(torch::autograd::AutogradContext* context, const torch::Tensor& x, const torch::Tensor& end, double lowest,
                                double highest) {
-    const torch::Tensor values = x.contiguous();
+    // In the order in which they lie: images with channels last stay so.
+    const torch::Tensor values = x.contiguous(x.suggest_memory_format());
     torch::Tensor result = torch::empty_like(values);
     context->save_for_backward({values, end});
     context->saved_data["lowest"] = lowest;
@@ -95,7 +96,7 @@ class UniformGrid : public torch::autograd::Function<UniformGrid<kind>> {
     const torch::autograd::variable_list saved = context->get_saved_variables();
     const torch::Tensor &values = saved[0], &end = saved[1];
     const double lowest = context->saved_data["lowest"].toDouble(), highest = context->saved_data["highest"].toDouble();
-    const torch::Tensor g = gradients[0].contiguous();
+    const torch::Tensor g = gradients[0].contiguous(values.suggest_memory_format());
     torch::Tensor to_x = torch::empty_like(values);
     double to_end = 0;
     AT_DISPATCH_FLOATING_TYPES(values.scalar_type(), "on_grid_backward", [&] {
