@@ -79,7 +79,8 @@ Ends ends_over_ranks(const torch::Tensor& x, Reducer& reducer) {
   constexpr double kNone = -std::numeric_limits<double>::infinity();
   torch::Tensor ends = torch::full({2}, kNone, torch::kFloat64);
   if (x.numel() > 0) {
-    const auto [lowest, highest] = x.aminmax();
+    // As the values lie: torch would bring images with channels last into the other order first.
+    const auto [lowest, highest] = (x.is_non_overlapping_and_dense() ? x.as_strided({x.numel()}, {1}) : x).aminmax();
     ends[0] = -lowest.item<double>();
     ends[1] = highest.item<double>();
   }
