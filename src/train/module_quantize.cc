@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "train/binarize.h"
+#include "train/method_options.h"
 #include "train/module_impl.h"
 
 namespace nibble::train {
@@ -60,6 +61,8 @@ void TrainModule::Impl::make_quantizers() {
   if (weight_row->make_weight == nullptr) fail(ErrorCode::kInvalidArgument, "method '{}' does not quantize weights", weight_row->name);
   if (activation_row != nullptr && activation_row->make_activation == nullptr)
     fail(ErrorCode::kInvalidArgument, "method '{}' does not quantize activations", activation_row->name);
+  const QuantizerRow* const rows[] = {weight_row, activation_row};
+  check_method_options(rows, quantization.options);
   MethodOptions options = quantization.options;
   if (quantization.estimator == "dsq") options["estimator_dsq"] = 1;
   const int weight_bits = weights ? quantization.weight_bits : 8;
