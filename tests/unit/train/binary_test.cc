@@ -30,7 +30,9 @@ TEST(BinaryConnect, StochasticDrawsHaveTheWeightAsMean) {
     StepInfo step = training_step();
     step.step = i;
     const torch::Tensor values = quantizer->forward(weight, step);
-    if (i == 0) EXPECT_TRUE(torch::equal(values, quantizer->forward(weight, step)));  // the same step draws the same
+    if (i == 0) {
+      EXPECT_TRUE(torch::equal(values, quantizer->forward(weight, step)));  // the same step draws the same
+    }
     sum += values;
   }
   // A sign's deviation is at most 1: 4 deviations of the mean.
