@@ -8,6 +8,7 @@
 #include "numeric/quantize.h"
 #include "onnx/qdq_nodes.h"
 #include "onnx/raise_opset.h"
+#include "ops/base_products.h"
 #include "ops/op.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
@@ -72,15 +73,7 @@ ValueId ExportBuilder::value(ValueId old) {
   if (const QuantParams* p = params(old)) {
     if (const PackedWeights* weights = packed(old)) {
       // The codes have the name; what they come from is named after them.
-      std::vector<ValueId> inputs = {editor_.add_constant(source.name + "_packed", weights->data)};
-      if (weights->table) inputs.push_back(editor_.add_constant(source.name + "_table", *weights->table));
-      id = editor_.add_value(source.name);
-      const ValueId codes = id;
-      const NodeId node = add(kUnpackBits, source.name + "_UnpackBits", std::move(inputs), {codes}, "nibble");
-      editor_.set_attribute(node, "bits", std::int64_t{weights->bits});
-      editor_.set_attribute(node, "signed", std::int64_t{weights->is_signed ? 1 : 0});
-      editor_.set_attribute(node, "shape", std::vector<std::int64_t>(tensor.shape()));
-      return codes;
+      return id = unpacked(source.name, *weights, tensor.shape());
     }
     const DataType type = file_type(*p, true);
     if (element_size(type) == 1 && type != storage_type(p->type)) lowest_opset_ = kOpsetOfWideAndNarrowIntegers;
@@ -247,8 +240,9 @@ void ExportBuilder::add_standard(Node node) {
 }
 
 void ExportBuilder::write_float_node(const Node& node) {
-  Node written = standard_node(node);
+  Node written = standard_node(is_base_products(node) ? one_layer(node) : node);
   for (ValueId& input : written.inputs) {
+    if (is_base_products(node)) break;  // they are there already
     if (params(input) != nullptr)
       fail(ErrorCode::kUnsupported, "node '{}' ({}) is float, but its input '{}' holds integers", node.name, node.op_type, name_of(input));
     input = value(input);
@@ -269,9 +263,10 @@ void ExportBuilder::write_float_node(const Node& node) {
 }
 
 void ExportBuilder::write_integer_node_as_float(const Node& node) {
-  Node written = standard_node(node);
+  const bool bases = is_base_products(node);
+  Node written = standard_node(bases ? one_layer(node) : node);
   const auto bound = bound_operand(model_.graph, node);
-  for (std::size_t i = 0; i < written.inputs.size(); ++i) {
+  for (std::size_t i = 0; i < written.inputs.size() && !bases; ++i) {
     ValueId& input = written.inputs[i];
     if (bound == i) input = real_constant(input);
     else input = params(input) != nullptr ? dequantized(input) : value(input);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "nibble/onnx.h"
+#include "onnx/base_table.h"
 #include "onnx/packed_weights.h"
 
 namespace nibble {
@@ -57,6 +58,15 @@ class ExportBuilder {
   const PackedWeights* packed(ValueId old);
   // How the integers of a value are stored in the file.
   DataType stored_type(ValueId old);
+
+  // Sums of bases (export_bases.cc).
+  ValueId real_of(ValueId old);
+  ValueId sum_of(const std::string& name, const std::vector<ValueId>& olds);
+  ValueId looked_up(const std::string& name, const BaseTable& table);
+  // A BaseProducts node as the layer that it is made of, on values of the new graph; its outputs are the old ones.
+  Node one_layer(const Node& node);
+  // The output of an UnpackBits node.
+  ValueId unpacked(const std::string& name, const PackedWeights& weights, const Shape& shape);
 
   NodeId add(const std::string& op, const std::string& name, std::vector<ValueId> inputs, std::vector<ValueId> outputs,
              const std::string& domain = "");

@@ -258,7 +258,7 @@ void QuantizedRebuilder::read_node(const Node& node) {
   const OpDef* op = find_op(node.domain, node.op_type);
   LayerInfo layer{.name = node.name, .op_type = node.op_type, .integer = false, .reason = {}, .proof = std::nullopt, .notes = {}};
   const bool tried = op != nullptr && op->rule != QuantRule::kFloat && op->rule != QuantRule::kNotReal;
-  layer.integer = tried && (is_tied(node) ? move(node, layer) : compute(node, op->rule, layer));
+  layer.integer = tried && (is_tied(node) ? move(node, layer) : compute_bases(node, layer) || compute(node, op->rule, layer));
   if (!layer.integer) {
     if (op == nullptr)
       layer.reason = "nibble does not know this op";
@@ -302,6 +302,8 @@ void QuantizedRebuilder::finish() {
 void QuantizedRebuilder::prove() {
   std::unordered_map<std::string_view, NodeId> nodes;
   for (NodeId n = 0; n < static_cast<NodeId>(out_.graph.nodes().size()); ++n) nodes.emplace(out_.graph.node(n).name, n);
+  // What only sums of bases were made of is part of their layers now.
+  std::erase_if(out_.layers, [&](const LayerInfo& layer) { return !layer.integer && !nodes.contains(layer.name); });
   for (LayerInfo& layer : out_.layers) {
     const auto node = nodes.find(layer.name);
     if (!layer.integer || node == nodes.end()) continue;

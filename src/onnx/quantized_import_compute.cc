@@ -83,15 +83,7 @@ bool QuantizedRebuilder::compute(const Node& node, QuantRule rule, LayerInfo& la
   }
   const TensorType type = old_.value(target->quantizers[0] == kNoNode ? node.output(0) : old_.node(target->quantizers[0]).input(0)).type;
   QuantParams params = target->params;
-  if (!implied_or_absent(*target)) {
-    if (node.has("activation")) return no("it has an activation already");
-    const bool relu = old_.node(target->activation).op_type == "Relu";
-    integer.attributes.insert_or_assign("activation", std::string(relu ? "Relu" : "Clip"));
-    if (!relu) {
-      integer.attributes.insert_or_assign("activation_min", target->bounds.low);
-      integer.attributes.insert_or_assign("activation_max", target->bounds.high);
-    }
-  }
+  if (!set_activation(*target, node, integer)) return no("it has an activation already");
   // Checked before anything is added, with a value that stands for the output.
   const ValueId first_output = old_.node(target->quantizers[0]).output(0);
   const ValueId output = add_integers(old_.value(first_output).name, type, params);
@@ -111,15 +103,31 @@ bool QuantizedRebuilder::compute(const Node& node, QuantRule rule, LayerInfo& la
     editor_.rename_value(output, editor_.fresh_value_name(old_.value(first_output).name + "_dropped"));
     return false;
   }
-  if (target->activation != kNoNode) done_[at(target->activation)] = true;
-  for (const NodeId n : target->quantizers) {
-    const ValueId q = old_.node(n).output(0);
-    // Graph outputs keep their own QuantizeLinear's name through a Requantize of equal parameters.
-    slots_[at(q)].quant = q == first_output ? output : alias(output, q);
-    done_[at(n)] = true;
-  }
+  take_target(*target, output);
   editor_.add_node(std::move(integer));
   return true;
+}
+
+bool QuantizedRebuilder::set_activation(const Target& target, const Node& node, Node& integer) const {
+  if (implied_or_absent(target)) return true;
+  if (node.has("activation")) return false;
+  const bool relu = old_.node(target.activation).op_type == "Relu";
+  integer.attributes.insert_or_assign("activation", std::string(relu ? "Relu" : "Clip"));
+  if (!relu) {
+    integer.attributes.insert_or_assign("activation_min", target.bounds.low);
+    integer.attributes.insert_or_assign("activation_max", target.bounds.high);
+  }
+  return true;
+}
+
+void QuantizedRebuilder::take_target(const Target& target, ValueId output) {
+  if (target.activation != kNoNode) done_[at(target.activation)] = true;
+  for (const NodeId n : target.quantizers) {
+    const ValueId q = old_.node(n).output(0);
+    // Graph outputs keep their own QuantizeLinear's name through a Requantize of equal parameters.
+    slots_[at(q)].quant = n == target.quantizers[0] ? output : alias(output, q);
+    done_[at(n)] = true;
+  }
 }
 
 ValueId QuantizedRebuilder::alias(ValueId quant, ValueId old) {

@@ -91,6 +91,10 @@ class QuantizedRebuilder {
 
   std::optional<Target> find_target(ValueId old, Absorb absorb) const;
   bool compute(const Node& node, QuantRule rule, LayerInfo& layer);
+  // The activation in front of the target as an attribute. False: there is one already.
+  bool set_activation(const Target& target, const Node& node, Node& integer) const;
+  // `output` is what the target's quantizers would make.
+  void take_target(const Target& target, ValueId output);
   ValueId alias(ValueId quant, ValueId old);
   static bool implied_or_absent(const Target& target);
   // alpha goes into the weights' scale; beta is settled with the bias.
@@ -100,6 +104,15 @@ class QuantizedRebuilder {
   bool add_bias(const Node& node, ValueId old, Node& integer, LayerInfo& layer);
   // The constant that a DequantizeLinear's output comes from, for its name.
   ValueId quant_source(ValueId old) const;
+
+  // --- layers of sums (quantized_import_bases.cc) ------------------------------------------------------------------------------------
+
+  bool compute_bases(const Node& node, LayerInfo& layer);
+  // The integers that a sum adds up, in order; false where something else is in it.
+  bool collect_bases(ValueId old, bool constants, std::vector<ValueId>& quants) const;
+  bool weight_bases(ValueId old, std::vector<ValueId>& quants);
+  bool add_base_bias(const Node& node, Node& integer);
+  bool same_shape(ValueId a, ValueId b) const;
 
   // --- the end ----------------------------------------------------------------------------------------------------------------------
 

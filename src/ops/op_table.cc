@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "ops/base_products.h"
 #include "ops/op.h"
 #include "ops/ops_nn.h"
 #include "ops/ops_math.h"
@@ -13,6 +14,7 @@ std::span<const OpDef* const> op_table() {
   static const std::vector<const OpDef*> table = [] {
     std::vector<const OpDef*> rows;
     for (const auto group : {nn_ops(), math_ops()}) rows.insert(rows.end(), group.begin(), group.end());
+    for (const OpDef& op : base_products_ops()) rows.push_back(&op);
     return rows;
   }();
   return table;

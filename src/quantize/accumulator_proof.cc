@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "nibble/quantize.h"
+#include "ops/base_products.h"
 #include "quantize/integer_form.h"
 #include "quantize/weights.h"
 
@@ -67,10 +68,7 @@ std::vector<Sides> sides_of(const Tensor& codes, const WeightLayout& layout, con
   return sum_sides(std::span<const std::int32_t>(wide), layout, zero_points);
 }
 
-}  // namespace
-
-std::optional<AccumulatorProof> prove_accumulator(const QuantizedGraph& model, NodeId id) {
-  const Node& node = model.graph.node(id);
+std::optional<AccumulatorProof> prove_layer(const QuantizedGraph& model, const Node& node) {
   const Operands operands = operands_of(model.graph, node);
   if (!operands.weights || model.params_of(node.output(0)) == nullptr) return std::nullopt;
   const QuantParams* src = model.params_of(node.input(0));
@@ -103,6 +101,28 @@ std::optional<AccumulatorProof> prove_accumulator(const QuantizedGraph& model, N
   const auto terms = static_cast<double>(std::max<std::int64_t>(1, layout.reduction));
   proof.worst_case_bits = src->type.bit_width + wei->type.bit_width + static_cast<int>(std::ceil(std::log2(terms)));
   return proof;
+}
+
+}  // namespace
+
+std::optional<AccumulatorProof> prove_accumulator(const QuantizedGraph& model, NodeId id) {
+  const Node& node = model.graph.node(id);
+  if (!is_base_products(node)) return prove_layer(model, node);
+  // Each accumulator by itself: the bound of the widest.
+  const BaseOperands operands = base_operands(node);
+  std::optional<AccumulatorProof> result;
+  for (std::size_t i = 0; i < operands.activations; ++i) {
+    for (std::size_t j = 0; j < operands.weights; ++j) {
+      const auto proof = prove_layer(model, product_of(node, i, j));
+      if (!proof) return std::nullopt;
+      if (!result) result = proof;
+      result->lo = std::min(result->lo, proof->lo);
+      result->hi = std::max(result->hi, proof->hi);
+      result->bits_needed = std::max(result->bits_needed, proof->bits_needed);
+      result->worst_case_bits = std::max(result->worst_case_bits, proof->worst_case_bits);
+    }
+  }
+  return result;
 }
 
 }  // namespace nibble

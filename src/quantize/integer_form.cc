@@ -1,6 +1,9 @@
 #include "quantize/integer_form.h"
 
 #include <algorithm>
+#include <numeric>
+
+#include "ops/base_products.h"
 
 namespace nibble {
 namespace {
@@ -43,6 +46,18 @@ std::optional<std::string> why_not_compute(const Graph& graph, const Node& node,
   return std::nullopt;
 }
 
+std::optional<std::string> why_not_bases(const Graph& graph, const Node& node, std::span<const TensorType> types) {
+  const BaseOperands operands = base_operands(node);
+  for (std::size_t j = 0; j < operands.weights; ++j) {
+    if (const auto why = why_not_compute(graph, product_of(node, 0, j), types)) return why;
+    if (!graph.is_constant(operands.weight(node, j))) return "its weights are computed at run time";
+    if (graph.value(operands.weight(node, j)).constant->shape() != graph.value(operands.weight(node, 0)).constant->shape())
+      return "its weights differ in shape";
+  }
+  if (operands.bias && !graph.is_constant(node.input(*operands.bias))) return "its bias is computed at run time";
+  return std::nullopt;
+}
+
 }  // namespace
 
 bool is_tied(const Node& node) {
@@ -60,6 +75,11 @@ std::optional<std::size_t> bound_operand(const Graph& graph, const Node& node) {
 
 Operands operands_of(const Graph& graph, const Node& node) {
   Operands result;
+  if (is_base_products(node)) {
+    result.activations.resize(base_operands(node).activations);
+    std::iota(result.activations.begin(), result.activations.end(), std::size_t{0});
+    return result;
+  }
   if (is_compute(node.op_type)) {
     result.activations = {0};
     if (node.op_type == "MatMul" && !graph.is_constant(node.input(1))) result.activations = {0, 1};
@@ -96,6 +116,7 @@ std::optional<std::string> why_not_integer(const Graph& graph, const Node& node,
   if (std::all_of(operands.activations.begin(), operands.activations.end(), [&](std::size_t i) { return graph.is_constant(node.input(i)); }))
     return "all of its inputs are constants";
 
+  if (is_base_products(node)) return why_not_bases(graph, node, types);
   if (op->rule == QuantRule::kCompute) return why_not_compute(graph, node, types);
   if (is_bound(node)) {
     if (!bound_operand(graph, node)) return "a function of several real inputs; only a bound that is constant has an integer form";

@@ -19,6 +19,7 @@ struct Operands {
   std::optional<std::size_t> weights;
   std::optional<std::size_t> bias;
 };
+// (The weights and the bias of a BaseProducts node are several: base_operands().)
 // The real operands of a node whose rule is kCompute, kArithmetic, kTied or kUnaryTable. `is_constant(value)` tells initializers.
 Operands operands_of(const Graph& graph, const Node& node);
 

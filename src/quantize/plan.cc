@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "numeric/qparams.h"
+#include "ops/base_products.h"
 #include "ops/op.h"
 #include "quantize/integer_form.h"
 #include "quantize/step_form.h"
@@ -66,11 +67,13 @@ class Planner {
   // Nodes that could be integer nodes: by structure, by the scheme's rules and by the target.
   void find_candidates() {
     for (const Node& node : graph_.nodes()) {
-      plan_.schemes.push_back(rules_.scheme_for(node));
+      Node judged = node;  // rules speak of the operator that the network has
+      judged.op_type = layer_op(node);
+      plan_.schemes.push_back(rules_.scheme_for(judged));
       const std::size_t n = plan_.schemes.size() - 1;
       const NodeScheme& s = plan_.schemes.back();
       candidate_.push_back(false);
-      const auto listed = [&](const std::vector<std::string>& list) { return std::find(list.begin(), list.end(), node.op_type) != list.end(); };
+      const auto listed = [&](const std::vector<std::string>& list) { return std::find(list.begin(), list.end(), judged.op_type) != list.end(); };
       if (const auto why = why_not_integer(graph_, node, plan_.types)) {
         plan_.reason[n] = *why;
       } else if (!s.quantized) {

@@ -9,6 +9,7 @@
 #include "nibble/quantize.h"
 #include "numeric/qparams.h"
 #include "ops/op.h"
+#include "quantize/base_products_form.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
 #include "quantize/plan.h"
@@ -188,7 +189,32 @@ class Rewriter {
         if (note.starts_with("widened")) result_.warnings.push_back(fmt::format("node '{}' ({}): {}", node.name, node.op_type, note));
       }
     }
+    if (is_base_products(node)) quantize_bases(node, inputs);
     editor_.set_inputs(n, std::move(inputs));
+  }
+
+  // Every base on the grid that is pinned for it; the bias on a step of its own.
+  void quantize_bases(const Node& node, std::vector<ValueId>& inputs) {
+    const BaseOperands operands = base_operands(node);
+    for (std::size_t j = 0; j < operands.weights; ++j) {
+      const ValueId w = operands.weight(node, j);
+      QuantizedWeights q;
+      q.params = *ranges_.entries.at(source_.value(w).name).pinned;
+      q.codes = quantize_tensor(*source_.value(w).constant, q.params);
+      inputs[operands.activations + j] = shared_weights(w, q);
+    }
+    if (!operands.bias) return;
+    const ValueId b = node.input(*operands.bias);
+    const std::int64_t channels = weight_layout(product_of(node, 0, 0), source_.value(operands.weight(node, 0)).constant->shape()).channels;
+    const auto values = source_.value(b).constant->data<float>();
+    if (values.size() != 1 && static_cast<std::int64_t>(values.size()) != channels)
+      fail(ErrorCode::kInvalidModel, "node '{}' ({}): its bias has {} elements for {} output channels", node.name, layer_op(node), values.size(), channels);
+    if (!std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); }))
+      fail(ErrorCode::kInvalidModel, "node '{}' ({}): its bias is not finite; repair the model", node.name, layer_op(node));
+    const BaseBias bias = quantize_base_bias(values, channels);
+    const ValueId id = editor_.add_constant(source_.value(b).name + "_quantized", bias.codes);
+    set_params(id, bias.params);
+    inputs[*operands.bias] = id;
   }
 
   // Weights alone: float nodes that read dequantized or widened constants, or the operators of dynamic quantization (quantize/reform.cc).
@@ -270,12 +296,12 @@ class Rewriter {
       if (it == source_index.end()) continue;  // an edge
       const OpDef* op = find_op(node.domain, node.op_type);
       if (op != nullptr && op->rule == QuantRule::kNotReal && !plan_.reformed[it->second]) continue;
-      LayerInfo layer{.name = node.name, .op_type = source_.nodes()[it->second].op_type, .integer = plan_.integer[it->second], .reason = {}, .proof = {},
+      LayerInfo layer{.name = node.name, .op_type = layer_op(source_.nodes()[it->second]), .integer = plan_.integer[it->second], .reason = {}, .proof = {},
                       .notes = plan_.notes[it->second]};
       if (!layer.integer) layer.reason = plan_.reason[it->second];
       if (plan_.reformed[it->second]) layer.reason = form_reason(plan_.schemes[it->second].form);
       layer.proof = prove_accumulator(result_, id);
-      if (layer.proof && layer.proof->bits_needed > 32 && !is_wide(result_, node)) {
+      if (layer.proof && layer.proof->bits_needed > 32 && (!is_wide(result_, node) || is_base_products(node))) {
         fail(ErrorCode::kUnsupported,
              "node '{}' ({}): its accumulator needs {} bits ([{}, {}]) and the kernels have 32; leave it in float (--nodes-to-exclude) or use "
              "fewer bits",
@@ -291,7 +317,8 @@ class Rewriter {
     if (result_.params_of(node.output(0)) == nullptr || node.op_type == "QuantizeLinear") return;
     const OpDef* op = find_op(node.domain, node.op_type);
     if (op == nullptr) return;
-    if (op->rule == QuantRule::kCompute) compute_requantizers(result_, node);
+    if (is_base_products(node)) base_requantizers(result_, node);
+    else if (op->rule == QuantRule::kCompute) compute_requantizers(result_, node);
     if (node.op_type == "Add" || node.op_type == "Sub") node_adder(result_, node);
     if (node.op_type == "Mul") mul_requantizer(result_, node);
   }
@@ -315,6 +342,11 @@ class Rewriter {
 QuantizedGraph quantize(const Graph& graph, const RangeTable& ranges, const QuantScheme& scheme) {
   Graph source = graph;
   fuse_steps(source);
+  if (has_bases(ranges)) {
+    RangeTable table = ranges;
+    form_base_products(source, table);
+    return Rewriter(source, table, scheme).run();
+  }
   return Rewriter(source, ranges, scheme).run();
 }
 

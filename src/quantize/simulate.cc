@@ -9,6 +9,7 @@
 #include "numeric/quantize.h"
 #include "ops/fail.h"
 #include "ops/op.h"
+#include "quantize/base_products_form.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
 #include "quantize/simulate_compute.h"
@@ -148,12 +149,9 @@ class Simulator {
   Tensor run_arithmetic(const Node& node) {
     const QuantParams& dst = params(node.output(0));
     const OutputGrid grid = output_grid(dst, node);
-    if (node.op_type == "Conv" || node.op_type == "ConvTranspose" || node.op_type == "Gemm" || node.op_type == "MatMul") {
-      const Accumulators acc = node.op_type == "Conv"            ? simulate_conv(model_, node, get(node.input(0)))
-                               : node.op_type == "ConvTranspose" ? simulate_conv_transpose(model_, node, get(node.input(0)))
-                                                                 : simulate_matmul(model_, node, get(node.input(0)), get(node.input(1)));
-      return requantize(acc, compute_requantizers(model_, node), grid, dst);
-    }
+    if (is_base_products(node)) return run_bases(node, grid, dst);
+    if (node.op_type == "Conv" || node.op_type == "ConvTranspose" || node.op_type == "Gemm" || node.op_type == "MatMul")
+      return requantize(accumulate(node), compute_requantizers(model_, node), grid, dst);
     if (node.op_type == "Add" || node.op_type == "Sub" || node.op_type == "Mul") return run_binary(node, grid, dst);
     if (node.op_type == "AveragePool" || node.op_type == "GlobalAveragePool" || node.op_type == "ReduceMean") {
       const Averages averages = simulate_average(model_, node, get(node.input(0)));
@@ -170,6 +168,33 @@ class Simulator {
       return pack_codes(averages.shape, codes, dst);
     }
     fail_node(node, "the operator has no integer form");
+  }
+
+  Accumulators accumulate(const Node& node) const {
+    if (node.op_type == "Conv") return simulate_conv(model_, node, get(node.input(0)));
+    if (node.op_type == "ConvTranspose") return simulate_conv_transpose(model_, node, get(node.input(0)));
+    return simulate_matmul(model_, node, get(node.input(0)), get(node.input(1)));
+  }
+
+  // One accumulator for each pair of bases, one rounding for all of them (Eq. 29, 30).
+  Tensor run_bases(const Node& node, const OutputGrid& grid, const QuantParams& dst) const {
+    const BaseOperands operands = base_operands(node);
+    Accumulators first;
+    std::vector<std::int32_t> all;  // one accumulator's elements behind the other's
+    for (std::size_t i = 0; i < operands.activations; ++i) {
+      for (std::size_t j = 0; j < operands.weights; ++j) {
+        Accumulators acc = accumulate(product_of(node, i, j));
+        for (const std::int64_t value : acc.values) all.push_back(static_cast<std::int32_t>(value));
+        first = std::move(acc);
+      }
+    }
+    const std::vector<BaseRequantizer> requantizers = base_requantizers(model_, node);
+    std::vector<std::int32_t> codes(first.values.size());
+    for (std::size_t k = 0; k < codes.size(); ++k) {
+      const std::size_t channel = k / static_cast<std::size_t>(first.inner) % static_cast<std::size_t>(first.channels);
+      codes[k] = static_cast<std::int32_t>(requantizers[channel](all.data() + k, codes.size(), grid));
+    }
+    return pack_codes(first.shape, codes, dst);
   }
 
   Tensor requantize(const Accumulators& acc, const std::vector<Requantizer>& requantizers, const OutputGrid& grid, const QuantParams& dst) const {

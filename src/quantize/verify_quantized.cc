@@ -3,6 +3,7 @@
 #include "base/fail.h"
 #include "nibble/quantize.h"
 #include "numeric/quantize.h"
+#include "ops/base_products.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
 
@@ -34,6 +35,19 @@ void verify_operands(const QuantizedGraph& model, const Node& node) {
   for (const std::size_t i : operands.activations) check(i, true);
   if (operands.weights) check(*operands.weights, false);
   if (operands.bias) check(*operands.bias, false);
+  if (is_base_products(node)) {
+    for (std::size_t i = base_operands(node).activations; i < node.inputs.size(); ++i) {
+      if (node.inputs[i] == kNoValue) continue;
+      check(i, false);
+      if (!model.graph.is_constant(node.inputs[i]))
+        fail(ErrorCode::kInvalidModel, "node '{}' (BaseProducts): its operand {} must be a constant", node.name, i);
+    }
+    const BaseOperands bases = base_operands(node);
+    for (std::size_t j = 1; j < bases.weights; ++j) {
+      if (model.graph.value(bases.weight(node, j)).constant->shape() != model.graph.value(bases.weight(node, 0)).constant->shape())
+        fail(ErrorCode::kInvalidModel, "node '{}' (BaseProducts): its weights differ in shape", node.name);
+    }
+  }
   for (const auto& i : {operands.weights, operands.bias}) {
     if (i && !model.graph.is_constant(node.input(*i)))
       fail(ErrorCode::kInvalidModel, "node '{}' ({}): its operand {} must be a constant", node.name, node.op_type, *i);

@@ -1,6 +1,7 @@
 #include "report/macs.h"
 
 #include "base/checked.h"
+#include "ops/base_products.h"
 #include "ops/op.h"
 #include "report/float_twin.h"
 
@@ -34,6 +35,10 @@ std::vector<TensorType> concrete_inputs(const Graph& graph, std::int64_t batch) 
 }  // namespace
 
 std::int64_t macs_of(const Node& node, std::span<const TensorType> types) {
+  if (is_base_products(node)) {
+    const BaseOperands operands = base_operands(node);
+    return macs_of(product_of(node, 0, 0), types) * static_cast<std::int64_t>(operands.activations * operands.weights);
+  }
   const auto type = [&](ValueId id) -> const TensorType* { return id == kNoValue ? nullptr : &types[static_cast<std::size_t>(id)]; };
   const std::string& op = node.op_type;
   const bool linear = op.starts_with("QLinear");  // x, x_scale, x_zero_point, w ...

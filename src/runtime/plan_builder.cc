@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "kernels/layout/layout.h"
+#include "ops/base_products.h"
 #include "ops/evaluate.h"
 #include "quantize/integer_form.h"
 #include "quantize/node_arithmetic.h"
@@ -279,6 +280,7 @@ void PlanBuilder::lower_node(const Node& node) {
   if (node.op_type == "QuantizeLinear" && is_integer(node.output(0))) return lower_quantize(*this, node);
   if (node.op_type == "DequantizeLinear" && is_integer(node.input(0))) return lower_dequantize(*this, node);
   if (!is_integer(node.output(0))) return lower_plain(node);
+  if (is_base_products(node)) return lower_base_products(*this, node);
   if (is_wide(model(), node)) return lower_wide(*this, node);
   const OpDef* op = find_op(node.domain, node.op_type);
   if (node.op_type == "Requantize" || (op != nullptr && op->rule == QuantRule::kUnaryTable)) return lower_table(*this, node);

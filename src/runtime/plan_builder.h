@@ -174,6 +174,7 @@ void lower_resize(PlanBuilder& plan, const Node& node);
 void lower_move(PlanBuilder& plan, const Node& node);      // any other tied op: the op itself, on the codes
 bool lower_elements(PlanBuilder& plan, const Node& node);  // steps_elements.cc: tied ops as strided copies, or as views
 void lower_wide(PlanBuilder& plan, const Node& node);            // steps_wide.cc: more bits than the kernels take
+void lower_base_products(PlanBuilder& plan, const Node& node);   // steps_bases.cc
 void lower_quantize(PlanBuilder& plan, const Node& node);  // steps_edge.cc
 void lower_dequantize(PlanBuilder& plan, const Node& node);
 

@@ -4,6 +4,7 @@
 
 #include "base/fail.h"
 #include "numeric/quantize.h"
+#include "ops/base_products.h"
 #include "ops/fail.h"
 #include "ops/op.h"
 #include "quantize/integer_form.h"
@@ -101,6 +102,7 @@ class Lowering {
       return;
     }
     if (model.params_of(node.output(0)) == nullptr || node.op_type == "QuantizeLinear") return;
+    if (is_base_products(node)) return prepare_bases(n);
     const Operands operands = operands_of(model.graph, node);
     if (is_wide(model, node)) {
       if (operands.weights) prepare_wide(n);
@@ -158,6 +160,25 @@ class Lowering {
     const auto proof = prove_accumulator(impl_->model, n);
     prepared.in_32_bits = proof && proof->bits_needed <= 32;
     impl_->weight_bytes += 4 * static_cast<std::int64_t>(prepared.weights.size());
+    impl_->prepared[index(n)] = std::move(prepared);
+  }
+
+  void prepare_bases(NodeId n) {
+    const Node& node = impl_->model.graph.node(n);
+    const BaseOperands operands = base_operands(node);
+    PreparedBases prepared;
+    for (std::size_t j = 0; j < operands.weights; ++j) {
+      const ValueId w = operands.weight(node, j);
+      const Node layer = product_of(node, 0, j);
+      const Tensor& codes = *impl_->model.graph.value(w).constant;
+      if (layer.op_type == "Conv" || layer.op_type == "ConvTranspose") check_window(layer, codes.shape());
+      prepared.weights.push_back(centred_codes(layer, codes, *impl_->model.params_of(w)));
+      impl_->weight_bytes += 4 * codes.size();
+    }
+    const auto proof = prove_accumulator(impl_->model, n);
+    if (!proof || proof->bits_needed > 32)
+      fail(ErrorCode::kUnsupported, "node '{}' ({}): an accumulator of its bases needs {} bits, more than 32", node.name, layer_op(node),
+           proof ? proof->bits_needed : 0);
     impl_->prepared[index(n)] = std::move(prepared);
   }
 

@@ -58,10 +58,14 @@ struct PreparedWide {
   std::vector<std::int32_t> bias;     // one an output channel
   bool in_32_bits = false;            // the accumulator proof says so
 };
+// Sums of bases (steps_bases.cc).
+struct PreparedBases {
+  std::vector<std::vector<std::int32_t>> weights;  // by base, as in the model
+};
 struct PreparedTable {
   std::vector<std::uint8_t> table;  // 256 entries, stored -> stored
 };
-using Prepared = std::variant<std::monostate, PreparedConv, PreparedDepthwise, PreparedGemm, PreparedPlainConv, PreparedWide, PreparedTable>;
+using Prepared = std::variant<std::monostate, PreparedConv, PreparedDepthwise, PreparedGemm, PreparedPlainConv, PreparedWide, PreparedBases, PreparedTable>;
 
 struct Program::Impl {
   QuantizedGraph model;

@@ -12,88 +12,12 @@
 #include "quantize/node_arithmetic.h"
 #include "quantize/weights.h"
 #include "quantize/window_geometry.h"
-#include "runtime/plan_builder.h"
+#include "runtime/wide_loops.h"
 
 namespace nibble {
 namespace {
 
 std::size_t index(std::int32_t id) { return static_cast<std::size_t>(id); }
-
-using Codes = std::vector<std::int32_t>;
-
-// An activation operand.
-struct Operand {
-  ValueId value = kNoValue;
-  Shape shape;
-  bool stored = false;
-  Ref ref;                  // stored: bytes, `offset` above the codes
-  std::int32_t offset = 0;
-  std::int32_t zero_point = 0;
-  std::shared_ptr<const Codes> constant;
-
-  // Codes minus `minus`.
-  Codes load(const RunContext& run, std::int32_t minus) const {
-    Codes codes;
-    if (constant) {
-      codes = *constant;
-    } else if (stored) {
-      const std::uint8_t* bytes = run.in(ref);
-      codes.assign(bytes, bytes + element_count(shape));
-      minus += offset;
-    } else {
-      codes = codes_of((*run.tensors)[index(value)]);
-    }
-    if (minus != 0) {
-      for (std::int32_t& q : codes) q -= minus;
-    }
-    return codes;
-  }
-  Codes load_centred(const RunContext& run) const { return load(run, zero_point); }
-};
-
-Operand operand_of(PlanBuilder& plan, const Node& node, ValueId v) {
-  const QuantParams& p = plan.params(v);
-  Operand operand{.value = v, .shape = plan.shape(node, v), .stored = false, .ref = {}, .offset = 0, .zero_point = p.zero_point[0], .constant = nullptr};
-  if (const auto& constant = plan.model().graph.value(v).constant) {
-    operand.constant = plan.own(codes_of(*constant));
-  } else if (plan.is_stored(v)) {
-    operand.stored = true;
-    operand.ref = plan.read(node, v, Layout::kPlain);
-    operand.offset = stored_grid(p).offset;
-  }
-  return operand;
-}
-
-// Where a result goes.
-struct Result {
-  ValueId value = kNoValue;
-  Shape shape;
-  bool stored = false;
-  Ref ref;
-  std::int32_t offset = 0;
-  DataType type = DataType::kInt16;
-
-  void store(const RunContext& run, const Codes& codes) const {
-    if (stored) {
-      std::uint8_t* bytes = run.ptr(ref);
-      for (std::size_t i = 0; i < codes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(codes[i] + offset);
-    } else {
-      (*run.tensors)[index(value)] = cast(Tensor::from<std::int32_t>(shape, codes), type);
-    }
-  }
-};
-
-Result result_of(PlanBuilder& plan, const Node& node, ValueId v) {
-  const QuantParams& p = plan.params(v);
-  Result result{.value = v, .shape = plan.shape(node, v), .stored = plan.is_stored(v), .ref = {}, .offset = 0, .type = storage_type(p.type)};
-  if (result.stored) {
-    result.ref = plan.write(node, v, Layout::kPlain);
-    result.offset = stored_grid(p).offset;
-  } else {
-    plan.produce(v);
-  }
-  return result;
-}
 
 // --- sums of products ----------------------------------------------------------------------------------------------------------------------
 
@@ -108,82 +32,6 @@ struct Finish {
 
 Finish finish_of(const PlanBuilder& plan, const Node& node) {
   return {compute_requantizers(plan.model(), node), output_grid(plan.params(node.output(0)), node)};
-}
-
-struct ConvLoops {
-  std::int64_t groups = 1, group_in = 1, group_out = 1, in_plane = 1, out_plane = 1, taps = 1;
-  bool transposed = false;
-  std::vector<std::int32_t> source;  // [taps, out_plane]: the input position, -1 in the padding
-};
-
-// Every output position has one source for each tap, in transposed convolutions too: there it is where the step lands on a pixel.
-ConvLoops conv_loops(const Node& node, const Window& w, const Shape& x, const Shape& y) {
-  ConvLoops loops;
-  loops.transposed = node.op_type == "ConvTranspose";
-  loops.groups = node.get_int("group", 1);
-  loops.group_in = x[1] / loops.groups;
-  loops.group_out = y[1] / loops.groups;
-  loops.in_plane = element_count(w.input);
-  loops.out_plane = element_count(w.output);
-  loops.taps = element_count(w.kernel);
-  loops.source.reserve(static_cast<std::size_t>(loops.taps * loops.out_plane));
-  for (std::int64_t t = 0; t < loops.taps; ++t) {
-    for (std::int64_t p = 0; p < loops.out_plane; ++p) {
-      std::int64_t flat = 0;
-      std::int64_t step = 1;
-      std::int64_t rest_p = p;
-      std::int64_t rest_t = t;
-      bool inside = true;
-      for (std::size_t d = w.kernel.size(); d-- > 0;) {
-        const std::int64_t o = rest_p % w.output[d];
-        const std::int64_t tap = rest_t % w.kernel[d] * w.dilation[d];
-        rest_p /= w.output[d];
-        rest_t /= w.kernel[d];
-        std::int64_t i = loops.transposed ? o + w.pad_begin[d] - tap : o * w.stride[d] + tap - w.pad_begin[d];
-        if (loops.transposed) {
-          inside = inside && i >= 0 && i % w.stride[d] == 0;
-          i /= w.stride[d];
-        }
-        inside = inside && i >= 0 && i < w.input[d];
-        flat += i * step;
-        step *= w.input[d];
-      }
-      loops.source.push_back(inside ? static_cast<std::int32_t>(flat) : -1);
-    }
-  }
-  return loops;
-}
-
-// Output channels [begin, end) of one image's group: input planes are gathered tap by tap and added to all of them.
-template <typename Acc>
-void convolve(const ConvLoops& loops, const std::int32_t* image, const Codes& weights, const Codes& bias, const Finish& finish, std::int64_t group,
-              std::int64_t begin, std::int64_t end, std::int32_t* out) {
-  const auto plane = static_cast<std::size_t>(loops.out_plane);
-  std::vector<Acc> acc(static_cast<std::size_t>(end - begin) * plane);
-  std::vector<std::int32_t> column(plane);
-  for (std::int64_t o = begin; o < end; ++o)
-    std::fill_n(acc.begin() + static_cast<std::ptrdiff_t>((o - begin) * loops.out_plane), plane,
-                static_cast<Acc>(bias[static_cast<std::size_t>(group * loops.group_out + o)]));
-  for (std::int64_t c = 0; c < loops.group_in; ++c) {
-    const std::int32_t* in = image + (group * loops.group_in + c) * loops.in_plane;
-    for (std::int64_t t = 0; t < loops.taps; ++t) {
-      const std::int32_t* source = loops.source.data() + t * loops.out_plane;
-      for (std::size_t p = 0; p < plane; ++p) column[p] = source[p] < 0 ? 0 : in[source[p]];
-      for (std::int64_t o = begin; o < end; ++o) {
-        const std::int64_t row =
-            loops.transposed ? (group * loops.group_in + c) * loops.group_out + o : (group * loops.group_out + o) * loops.group_in + c;
-        const Acc w = weights[static_cast<std::size_t>(row * loops.taps + t)];
-        if (w == 0) continue;
-        Acc* sums = acc.data() + static_cast<std::size_t>(o - begin) * plane;
-        for (std::size_t p = 0; p < plane; ++p) sums[p] += w * static_cast<Acc>(column[p]);
-      }
-    }
-  }
-  for (std::int64_t o = begin; o < end; ++o) {
-    const std::int64_t channel = group * loops.group_out + o;
-    for (std::size_t p = 0; p < plane; ++p)
-      out[static_cast<std::size_t>(channel) * plane + p] = finish(acc[static_cast<std::size_t>(o - begin) * plane + p], channel);
-  }
 }
 
 void lower_wide_conv(PlanBuilder& plan, const Node& node, const PreparedWide& prepared) {
@@ -207,7 +55,7 @@ void lower_wide_conv(PlanBuilder& plan, const Node& node, const PreparedWide& pr
       for (std::int64_t i = first; i < last; ++i) {
         const std::int64_t n = i / (loops->groups * chunks);
         const std::int64_t begin = i % chunks * kChunk;
-        const auto run_part = wide->in_32_bits ? convolve<std::int32_t> : convolve<std::int64_t>;
+        const auto run_part = wide->in_32_bits ? convolve<std::int32_t, Finish> : convolve<std::int64_t, Finish>;
         run_part(*loops, in.data() + n * image, wide->weights, wide->bias, *finish, i / chunks % loops->groups, begin,
                  std::min(begin + kChunk, loops->group_out), out.data() + n * channels * loops->out_plane);
       }
@@ -216,77 +64,27 @@ void lower_wide_conv(PlanBuilder& plan, const Node& node, const PreparedWide& pr
   });
 }
 
-// Rows of `left` [m, k] times `right` [k, n].
-template <typename Acc>
-void multiply(const std::int32_t* left, const std::int32_t* right, bool transposed, std::int64_t m, std::int64_t k, std::int64_t n, const Codes& bias,
-              const Finish& finish, std::int32_t* out) {
-  std::vector<Acc> acc(static_cast<std::size_t>(n));
-  for (std::int64_t row = 0; row < m; ++row) {
-    for (std::size_t col = 0; col < acc.size(); ++col) acc[col] = bias.empty() ? 0 : static_cast<Acc>(bias[col]);
-    for (std::int64_t j = 0; j < k; ++j) {
-      const Acc value = left[row * k + j];
-      if (value == 0) continue;
-      if (transposed) {
-        for (std::int64_t col = 0; col < n; ++col) acc[static_cast<std::size_t>(col)] += value * static_cast<Acc>(right[col * k + j]);
-      } else {
-        const std::int32_t* r = right + j * n;
-        for (std::size_t col = 0; col < acc.size(); ++col) acc[col] += value * static_cast<Acc>(r[col]);
-      }
-    }
-    for (std::int64_t col = 0; col < n; ++col) out[row * n + col] = finish(acc[static_cast<std::size_t>(col)], col);
-  }
-}
-
 void lower_wide_matmul(PlanBuilder& plan, const Node& node, const PreparedWide* prepared) {
   const Operand a = operand_of(plan, node, node.input(0));
   const Operand b = prepared != nullptr ? Operand() : operand_of(plan, node, node.input(1));
   const Result y = result_of(plan, node, node.output(0));
-  const bool transposed = node.op_type == "Gemm" && node.get_int("transB", 0) != 0;
-  Shape sa = a.shape;
-  Shape sb = prepared != nullptr ? plan.model().graph.value(node.input(1)).constant->shape() : b.shape;
-  if (sa.size() == 1) sa.insert(sa.begin(), 1);
-  if (sb.size() == 1) sb.push_back(1);
-  const std::int64_t m = sa[sa.size() - 2];
-  const std::int64_t k = sa.back();
-  const std::int64_t n = transposed ? sb[sb.size() - 2] : sb.back();
-  const std::size_t rank = std::max(sa.size(), sb.size()) - 2;
-  Shape batch(rank, 1);
-  const auto extent = [&](const Shape& s, std::size_t axis) { return axis + s.size() < rank + 2 ? 1 : s[axis + s.size() - 2 - rank]; };
-  for (std::size_t d = 0; d < rank; ++d) batch[d] = extent(sa, d) == 1 ? extent(sb, d) : extent(sa, d);
-  struct Product {
-    std::int64_t left = 0, right = 0;
-  };
-  std::vector<Product> products;
-  for (std::int64_t i = 0; i < element_count(batch); ++i) {
-    Product p;
-    std::int64_t rest = i;
-    std::int64_t step_a = m * k;
-    std::int64_t step_b = k * n;
-    for (std::size_t d = rank; d-- > 0;) {
-      const std::int64_t at = rest % batch[d];
-      rest /= batch[d];
-      p.left += extent(sa, d) == 1 ? 0 : at * step_a;
-      p.right += extent(sb, d) == 1 ? 0 : at * step_b;
-      step_a *= extent(sa, d);
-      step_b *= extent(sb, d);
-    }
-    products.push_back(p);
-  }
-  const auto count = static_cast<std::int64_t>(products.size());
-  const auto shared = plan.own(std::move(products));
+  const Shape& right_shape = prepared != nullptr ? plan.model().graph.value(node.input(1)).constant->shape() : b.shape;
+  const auto loops = plan.own(matrix_loops(node, a.shape, right_shape));
+  const auto count = static_cast<std::int64_t>(loops->products.size());
   const auto finish = plan.own(finish_of(plan, node));
   const bool small = prepared != nullptr && prepared->in_32_bits;
-  plan.add_step(node, small ? "wide_matmul_32" : "wide_matmul_64", count * m * n * k, [=](const RunContext& run) {
+  plan.add_step(node, small ? "wide_matmul_32" : "wide_matmul_64", count * loops->m * loops->n * loops->k, [=](const RunContext& run) {
     const Codes left = a.load_centred(run);
     const Codes loaded = prepared != nullptr ? Codes() : b.load_centred(run);
     const Codes& right = prepared != nullptr ? prepared->weights : loaded;
     const Codes bias = prepared != nullptr ? prepared->bias : Codes();
-    Codes out(static_cast<std::size_t>(count * m * n));
+    const std::int64_t block = loops->m * loops->n;
+    Codes out(static_cast<std::size_t>(count * block));
     run.pool->parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
-        const Product& p = (*shared)[static_cast<std::size_t>(i)];
-        (small ? multiply<std::int32_t> : multiply<std::int64_t>)(left.data() + p.left, right.data() + p.right, transposed, m, k, n, bias, *finish,
-                                                                  out.data() + i * m * n);
+        const MatrixLoops::Product& p = loops->products[static_cast<std::size_t>(i)];
+        const auto run_part = small ? multiply<std::int32_t, Finish> : multiply<std::int64_t, Finish>;
+        run_part(left.data() + p.left, right.data() + p.right, loops->transposed, loops->m, loops->k, loops->n, bias, *finish, out.data() + i * block);
       }
     });
     y.store(run, out);

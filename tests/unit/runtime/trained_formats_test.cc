@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "nibble/onnx.h"
+#include "numeric/quantize.h"
+#include "ops/base_products.h"
 #include "unit/runtime/agreement.h"
 #include "unit/runtime/trained_grids.h"
 
@@ -85,6 +87,25 @@ std::vector<TrainedWeights> weight_forms() {
   one("binary", {.bit_width = 8, .is_signed = true, .narrow_range = true}, {-1, 1});
   one("ternary", {.bit_width = 8, .is_signed = true, .narrow_range = true}, {-1, 0, 1});
   one("powers_of_two", {.bit_width = 16, .is_signed = true, .narrow_range = true}, {0, 1, -1, 2, -2, 4, -4, 8, -8, 16, -16, 32, -32, 64, -64, 128, -128});
+  // Two scales (one base for what is above 0, one for what is below), and sums of binary bases.
+  const QuantType ternary{.bit_width = 2, .is_signed = true, .narrow_range = true};
+  for (const bool per_channel : {true, false}) {
+    const std::string suffix = per_channel ? "_channel" : "_tensor";
+    forms.push_back({.name = "two_scales" + suffix,
+                     .bases = {{.type = ternary, .codes = {1}, .per_channel = per_channel}, {.type = ternary, .codes = {-1}, .per_channel = per_channel}},
+                     .disjoint = true});
+    for (const std::size_t count : {2U, 3U, 5U})
+      forms.push_back({.name = "binary_bases" + std::to_string(count) + suffix,
+                       .bases = std::vector<TrainedBase>(count, {.type = ternary, .codes = {-1, 1}, .per_channel = per_channel})});
+  }
+  forms.push_back({.name = "two_scales_one_bit",
+                   .bases = {{.type = {.bit_width = 1}, .codes = {1}, .per_channel = false}, {.type = {.bit_width = 1, .is_signed = true}, .codes = {-1}, .per_channel = false}},
+                   .disjoint = true});
+  forms.push_back({.name = "two_scales_folded", .bases = {{.type = ternary, .codes = {1}}, {.type = ternary, .codes = {-1}}}, .disjoint = true, .folded = true});
+  forms.push_back({.name = "binary_bases_folded", .bases = std::vector<TrainedBase>(3, {.type = ternary, .codes = {-1, 1}}), .disjoint = false, .folded = true});
+  forms.push_back({.name = "wide_bases",
+                   .bases = {{.type = {.bit_width = 4, .is_signed = true, .narrow_range = true}, .codes = every(-7, 7)},
+                             {.type = {.bit_width = 3, .is_signed = true, .narrow_range = true}, .codes = every(-3, 3)}}});
   return forms;
 }
 
@@ -121,6 +142,29 @@ void expect_near(const Graph& graph, const QuantizedGraph& model, std::span<cons
   EXPECT_LT(std::sqrt(error / size), most);
 }
 
+std::int64_t count_base_products(const QuantizedGraph& model) {
+  return std::count_if(model.graph.nodes().begin(), model.graph.nodes().end(), is_base_products);
+}
+
+// Codes times scales are the trained weights, up to the rounding of float32.
+void expect_same_weights(const Graph& graph, const QuantizedGraph& model) {
+  for (const Node& layer : graph.nodes()) {
+    if (!graph.is_constant(layer.input(1)) || graph.value(layer.input(1)).constant->rank() < 2) continue;
+    const auto node = std::find_if(model.graph.nodes().begin(), model.graph.nodes().end(), [&](const Node& n) { return n.name == layer.name; });
+    ASSERT_NE(node, model.graph.nodes().end()) << layer.name;
+    const Tensor& expected = *graph.value(layer.input(1)).constant;
+    std::vector<float> sum(static_cast<std::size_t>(expected.size()), 0.0F);
+    const BaseOperands operands = is_base_products(*node) ? base_operands(*node) : BaseOperands();
+    for (std::size_t j = 0; j < operands.weights; ++j) {
+      const ValueId w = operands.weight(*node, j);
+      std::vector<float> reals(sum.size());
+      dequantize(codes_of(*model.graph.value(w).constant), expected.shape(), *model.params_of(w), reals);
+      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += reals[i];
+    }
+    for (std::size_t i = 0; i < sum.size(); ++i) ASSERT_NEAR(sum[i], expected.data<float>()[i], 2e-6F) << layer.name << " " << i;
+  }
+}
+
 class TrainedWeightForm : public testing::TestWithParam<TrainedWeights> {};
 
 TEST_P(TrainedWeightForm, RuntimeAndFileGiveTheSimulationsBits) {
@@ -132,10 +176,16 @@ TEST_P(TrainedWeightForm, RuntimeAndFileGiveTheSimulationsBits) {
       scheme.fine_bias = law != RequantizeLaw::kShift;
       const auto trained = test::trained_network(parse_graph_text(text), GetParam(), scheme, {}, 7);
       const QuantizedGraph model = quantize(trained.graph, trained.ranges, scheme);
+      for (const LayerInfo& layer : model.layers) EXPECT_TRUE(layer.integer) << layer.name << ": " << layer.reason;
+      // (With powers of two as scales, some bases are one.)
+      if (law != RequantizeLaw::kShift) {
+        EXPECT_EQ(count_base_products(model) > 0, GetParam().bases.size() > 1);
+      }
       const auto inputs = test::random_inputs(model.graph, 5, -1.0F, 1.0F, 2);
       expect_one_result(model, inputs);
       // 8-bit activations on ranges of two other samples.
-      expect_near(trained.graph, model, inputs, law == RequantizeLaw::kShift ? 0.2 : 0.1);
+      expect_near(trained.graph, model, inputs, law == RequantizeLaw::kShift ? 0.25 : 0.15);
+      expect_same_weights(trained.graph, model);
       if (testing::Test::HasFailure()) return;
     }
   }
@@ -232,6 +282,71 @@ TEST(TrainedSigns, AreIntegerTables) {
         for (const std::int64_t q : to_int64s(tensor)) ASSERT_TRUE(q == 1 || q == -1) << q;
       });
       EXPECT_EQ(seen, 3);
+    }
+  }
+}
+
+// Activations that are sums of signs, before weights of one base and of several.
+const char* const kSumsOfSigns = R"(graph g
+opset ai.onnx 13
+input x float32[batch,3,8,7]
+const w1 float32[12,3,3,3] splat 0
+const b1 float32[12] splat 0.0625
+const w2 float32[12,12,3,3] splat 0
+const b2 float32[12] splat -0.125
+const w3 float32[5,12] splat 0
+const b3 float32[5] = {0.1, 0.2, -0.3, 0.4, 0}
+const t1 float32[] = {0.4}
+const t2 float32[] = {-0.1}
+const t3 float32[] = {0.0}
+const u1 float32[] = {0.75}
+const d1 float32[] = {-0.75}
+const u2 float32[] = {0.3}
+const d2 float32[] = {-0.3}
+const u3 float32[] = {0.125}
+const d3 float32[] = {-0.125}
+a = Conv(x, w1, b1) [pads=[1, 1, 1, 1]] name "first"
+c1 = GreaterOrEqual(a, t1)
+s1 = Where(c1, u1, d1)
+c2 = GreaterOrEqual(a, t2)
+s2 = Where(c2, u2, d2)
+c3 = GreaterOrEqual(a, t3)
+s3 = Where(c3, u3, d3)
+s12 = Add(s1, s2)
+s123 = Add(s12, s3)
+b = Conv(s123, w2, b2) [pads=[1, 1, 1, 1], strides=[2, 2]] name "second"
+r = Relu(b)
+g = GlobalAveragePool(r)
+l = Flatten(g)
+k1 = GreaterOrEqual(l, t1)
+z1 = Where(k1, u1, d1)
+k2 = GreaterOrEqual(l, t2)
+z2 = Where(k2, u2, d2)
+z = Add(z1, z2)
+y = Gemm(z, w3, b3) [transB=1] name "last"
+output y)";
+
+TEST(TrainedActivations, SumsOfSigns) {
+  const QuantType ternary{.bit_width = 2, .is_signed = true, .narrow_range = true};
+  for (const std::size_t bases : {1U, 2U, 3U}) {
+    for (const RequantizeLaw law : {RequantizeLaw::kFloat32, RequantizeLaw::kFixedPoint}) {
+      SCOPED_TRACE(std::to_string(bases) + " " + to_string(law));
+      const TrainedWeights weights{.name = "", .bases = std::vector<TrainedBase>(bases, {.type = ternary, .codes = {-1, 1}})};
+      QuantScheme scheme;
+      scheme.law = law;
+      const std::map<std::string, QuantParams> pins = {{"a", fine_grid(16, 0x1p-12F)}, {"l", fine_grid(16, 0x1p-12F)}, {"g", fine_grid(16, 0x1p-12F)},
+                                                       {"s1", sign_grid(0.75F)}, {"s2", sign_grid(0.3F)}, {"s3", sign_grid(0.125F)}, {"z1", sign_grid(0.75F)}, {"z2", sign_grid(0.3F)}};
+      auto trained = test::trained_network(parse_graph_text(kSumsOfSigns), weights, scheme, pins, 5);
+      for (const char* sum : {"s123", "z"}) trained.ranges.entries[sum] = {};
+      trained.ranges.entries.erase("s12");
+      trained.ranges.entries["s123"].bases = {sign_grid(0.75F), sign_grid(0.3F), sign_grid(0.125F)};
+      trained.ranges.entries["z"].bases = {sign_grid(0.75F), sign_grid(0.3F)};
+      const QuantizedGraph model = quantize(trained.graph, trained.ranges, scheme);
+      for (const LayerInfo& layer : model.layers) EXPECT_TRUE(layer.integer) << layer.name << ": " << layer.reason;
+      EXPECT_EQ(count_base_products(model), bases > 1 ? 3 : 2);
+      const auto inputs = test::random_inputs(model.graph, 9, -1.0F, 1.0F, 2);
+      expect_one_result(model, inputs);
+      if (testing::Test::HasFailure()) return;
     }
   }
 }
