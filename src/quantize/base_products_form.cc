@@ -24,7 +24,7 @@ constexpr double kSameSum = 0x1p-18;
 struct Sum {
   double value = 0;
   std::vector<std::int32_t> codes;
-  std::int64_t nonzero = 0;
+  std::int64_t size = 0;  // of the codes, added up
 };
 
 std::vector<Sum> all_sums(const std::vector<QuantParams>& bases, std::size_t channel) {
@@ -37,7 +37,7 @@ std::vector<Sum> all_sums(const std::vector<QuantParams>& bases, std::size_t cha
         Sum next = sum;
         next.value += static_cast<double>(q) * scale;
         next.codes.push_back(static_cast<std::int32_t>(q));
-        next.nonzero += q != 0 ? 1 : 0;
+        next.size += std::abs(q);
         longer.push_back(std::move(next));
       }
     }
@@ -55,7 +55,7 @@ const Sum& nearest(const std::vector<Sum>& sums, double w) {
   const auto first = std::lower_bound(sums.begin(), sums.end(), w - least - tolerance, [](const Sum& s, double x) { return s.value < x; });
   const Sum* best = nullptr;
   for (auto s = first; s != sums.end() && s->value <= w + least + tolerance; ++s) {
-    if (best == nullptr || s->nonzero < best->nonzero) best = &*s;
+    if (best == nullptr || s->size < best->size) best = &*s;
   }
   return *best;
 }

@@ -93,6 +93,7 @@ class Planner {
 
   // Layers with constant weights; a transposed convolution has no dynamic operator.
   bool can_reform(const Node& node, NodeForm form) const {
+    if (is_base_products(node)) return form == NodeForm::kWeightOnly;
     if (rule_of(node) != QuantRule::kCompute || !operands_of(graph_, node).weights) return false;
     if (form != NodeForm::kDynamic) return true;
     return node.op_type != "ConvTranspose";

@@ -198,10 +198,7 @@ class Rewriter {
     const BaseOperands operands = base_operands(node);
     for (std::size_t j = 0; j < operands.weights; ++j) {
       const ValueId w = operands.weight(node, j);
-      QuantizedWeights q;
-      q.params = *ranges_.entries.at(source_.value(w).name).pinned;
-      q.codes = quantize_tensor(*source_.value(w).constant, q.params);
-      inputs[operands.activations + j] = shared_weights(w, q);
+      inputs[operands.activations + j] = shared_weights(w, base_codes(w));
     }
     if (!operands.bias) return;
     const ValueId b = node.input(*operands.bias);
@@ -221,6 +218,7 @@ class Rewriter {
   void reform_weights(NodeId n) {
     const Node node = result_.graph.node(n);  // a copy, with the inputs that it has by now
     const NodeScheme& scheme = plan_.schemes[index(n)];
+    if (is_base_products(node)) return dequantize_bases(n, node);
     const ValueId w = node.input(1);
     const Tensor weights = *source_.value(w).constant;
     if (scheme.form == NodeForm::kFloat16 || scheme.form == NodeForm::kBFloat16) {
@@ -237,13 +235,34 @@ class Rewriter {
       make_dynamic(editor_, n, source_.value(w).name, q);
       return;
     }
+    editor_.set_input(n, 1, dequantized_weights(w, q));
+  }
+
+  ValueId dequantized_weights(ValueId w, const QuantizedWeights& q) {
     const ValueId integers = shared_weights(w, q);
     ValueId& real = dequantized_.emplace(integers, kNoValue).first->second;
     if (real == kNoValue) {
-      real = editor_.add_value(source_.value(w).name + "_dequantized", make_type(DataType::kFloat32, weights.shape()));
+      real = editor_.add_value(source_.value(w).name + "_dequantized", make_type(DataType::kFloat32, q.codes.shape()));
       add_edge("DequantizeLinear", integers, real);
     }
-    editor_.set_input(n, 1, real);
+    return real;
+  }
+
+  QuantizedWeights base_codes(ValueId w) const {
+    QuantizedWeights q;
+    q.params = *ranges_.entries.at(source_.value(w).name).pinned;
+    q.codes = quantize_tensor(*source_.value(w).constant, q.params);
+    return q;
+  }
+
+  // Weight-only: the float layer adds its bases up.
+  void dequantize_bases(NodeId n, const Node& node) {
+    const BaseOperands operands = base_operands(node);
+    for (std::size_t j = 0; j < operands.weights; ++j) {
+      const ValueId w = operands.weight(node, j);
+      editor_.set_input(n, operands.activations + j, dequantized_weights(w, base_codes(w)));
+    }
+    plan_.notes[index(n)].push_back(fmt::format("weights: a sum of {} bases", operands.weights));
   }
 
   // One copy of 16 bits for all readers, and the Cast that widens it.

@@ -51,6 +51,7 @@ QuantScheme scheme_of(const TrainQuantization& quantization) {
   QuantScheme scheme;
   scheme.target = "ort-cpu";
   scheme.first_last = quantization.first_last;
+  scheme.fine_bias = true;  // biases are not rounded in training
   scheme.defaults.weights.type = {.bit_width = std::clamp(quantization.weight_bits, 2, 8), .is_signed = true};
   scheme.defaults.weights.per_channel = quantization.per_channel;
   scheme.defaults.activations.type = {.bit_width = std::clamp(quantization.activation_bits, 2, 8), .is_signed = false};
