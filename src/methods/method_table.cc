@@ -14,7 +14,7 @@ namespace {
 
 constexpr MethodInfo kMethods[] = {
     {"equalization", "scales channels of neighbouring layers so that their weights share the range", "Nagel et al. 2019 (DFQ), section 4.1",
-     "rounds=50,clips=0", MethodPhase::kEqualize, false, equalize_layers},
+     "rounds=50,clips=1", MethodPhase::kEqualize, false, equalize_layers},
     {"absorption", "takes high biases off channels behind a ReLU and gives them to the next layer", "Nagel et al. 2019, section 4.1.3",
      "deviations=3", MethodPhase::kAbsorb, false, absorb_biases},
     {"weight_clipping", "scales that minimise the weights' error, weighted with the second moments of the inputs",
