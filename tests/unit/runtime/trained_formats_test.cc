@@ -1,6 +1,11 @@
 // Grids as training leaves them (docs/formats.md, "Trained grids"): the runtime gives the simulation's bits, and so does what is read back from the file.
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+
+#include "nibble/error.h"
 #include "nibble/onnx.h"
 #include "numeric/quantize.h"
 #include "ops/base_products.h"
@@ -326,6 +331,17 @@ z = Add(z1, z2)
 y = Gemm(z, w3, b3) [transB=1] name "last"
 output y)";
 
+std::map<std::string, QuantParams> sums_of_signs_pins() {
+  return {{"a", fine_grid(16, 0x1p-12F)}, {"l", fine_grid(16, 0x1p-12F)}, {"g", fine_grid(16, 0x1p-12F)}, {"s1", sign_grid(0.75F)},
+          {"s2", sign_grid(0.3F)},        {"s3", sign_grid(0.125F)},      {"z1", sign_grid(0.75F)},       {"z2", sign_grid(0.3F)}};
+}
+RangeTable with_sums(RangeTable ranges) {
+  for (const char* sum : {"s12", "s123", "z"}) ranges.entries.erase(sum);
+  ranges.entries["s123"].bases = {sign_grid(0.75F), sign_grid(0.3F), sign_grid(0.125F)};
+  ranges.entries["z"].bases = {sign_grid(0.75F), sign_grid(0.3F)};
+  return ranges;
+}
+
 TEST(TrainedActivations, SumsOfSigns) {
   const QuantType ternary{.bit_width = 2, .is_signed = true, .narrow_range = true};
   for (const std::size_t bases : {1U, 2U, 3U}) {
@@ -334,20 +350,148 @@ TEST(TrainedActivations, SumsOfSigns) {
       const TrainedWeights weights{.name = "", .bases = std::vector<TrainedBase>(bases, {.type = ternary, .codes = {-1, 1}})};
       QuantScheme scheme;
       scheme.law = law;
-      const std::map<std::string, QuantParams> pins = {{"a", fine_grid(16, 0x1p-12F)}, {"l", fine_grid(16, 0x1p-12F)}, {"g", fine_grid(16, 0x1p-12F)},
-                                                       {"s1", sign_grid(0.75F)}, {"s2", sign_grid(0.3F)}, {"s3", sign_grid(0.125F)}, {"z1", sign_grid(0.75F)}, {"z2", sign_grid(0.3F)}};
-      auto trained = test::trained_network(parse_graph_text(kSumsOfSigns), weights, scheme, pins, 5);
-      for (const char* sum : {"s123", "z"}) trained.ranges.entries[sum] = {};
-      trained.ranges.entries.erase("s12");
-      trained.ranges.entries["s123"].bases = {sign_grid(0.75F), sign_grid(0.3F), sign_grid(0.125F)};
-      trained.ranges.entries["z"].bases = {sign_grid(0.75F), sign_grid(0.3F)};
-      const QuantizedGraph model = quantize(trained.graph, trained.ranges, scheme);
+      const auto trained = test::trained_network(parse_graph_text(kSumsOfSigns), weights, scheme, sums_of_signs_pins(), 5);
+      const QuantizedGraph model = quantize(trained.graph, with_sums(trained.ranges), scheme);
       for (const LayerInfo& layer : model.layers) EXPECT_TRUE(layer.integer) << layer.name << ": " << layer.reason;
       EXPECT_EQ(count_base_products(model), bases > 1 ? 3 : 2);
       const auto inputs = test::random_inputs(model.graph, 9, -1.0F, 1.0F, 2);
       expect_one_result(model, inputs);
       if (testing::Test::HasFailure()) return;
     }
+  }
+}
+
+// Weights alone: the float layer adds its bases up.
+TEST(TrainedWeightOnly, BasesAreAddedUp) {
+  for (const TrainedWeights& form : weight_forms()) {
+    if (form.bases.size() < 2) continue;
+    SCOPED_TRACE(form.name);
+    QuantScheme scheme;
+    scheme.defaults.form = NodeForm::kWeightOnly;
+    for (const char* text : {kResidual, kTransposed}) {
+      auto trained = test::trained_network(parse_graph_text(text), form, {}, {}, 7);
+      const QuantizedGraph model = quantize(trained.graph, trained.ranges, scheme);
+      EXPECT_EQ(std::count_if(model.layers.begin(), model.layers.end(), [](const LayerInfo& l) { return l.integer; }), 0);
+      const auto inputs = test::random_inputs(model.graph, 5, -1.0F, 1.0F, 2);
+      expect_one_result(model, inputs);
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+}
+
+// XNOR-Net: the outputs of a binary layer times the box-filtered mean of |x|, which depends on the data and stays float.
+TEST(TrainedSigns, ScalesOfTheDataAreAFloatIsland) {
+  const char* const text = R"(graph g
+opset ai.onnx 13
+input x float32[batch,3,8,7]
+const w1 float32[12,3,3,3] splat 0
+const b1 float32[12] splat 0.0625
+const w2 float32[10,12,3,3] splat 0
+const w3 float32[5,10] splat 0
+const zero float32[] = {0.0}
+const up float32[] = {1.0}
+const down float32[] = {-1.0}
+a = Conv(x, w1, b1) [pads=[1, 1, 1, 1]] name "first"
+c = GreaterOrEqual(a, zero)
+s = Where(c, up, down)
+b = Conv(s, w2) [pads=[1, 1, 1, 1]] name "binary"
+m = Abs(a) name "magnitude"
+n = ReduceMean(m) [axes=[1], keepdims=1] name "mean"
+k = AveragePool(n) [kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1] name "box"
+p = Mul(b, k) name "scaled"
+r = Relu(p)
+g = GlobalAveragePool(r)
+l = Flatten(g)
+y = Gemm(l, w3) [transB=1] name "last"
+output y)";
+  const TrainedWeights weights{.name = "", .bases = {{.type = {.bit_width = 8, .is_signed = true, .narrow_range = true}, .codes = {-1, 1}}}};
+  QuantScheme scheme;
+  NodeRule island;
+  island.node_regex = "magnitude|mean|box|scaled";
+  island.quantized = false;
+  island.reason = "the scale of the input depends on the data";
+  scheme.rules.push_back(island);
+  const std::map<std::string, QuantParams> pins = {{"a", fine_grid(16, 0x1p-12F)}, {"s", sign_grid()}, {"b", fine_grid(16, 0x1p-10F)}};
+  const auto trained = test::trained_network(parse_graph_text(text), weights, scheme, pins, 5);
+  const QuantizedGraph model = quantize(trained.graph, trained.ranges, scheme);
+  int islands = 0;
+  for (const LayerInfo& layer : model.layers) {
+    const bool named = layer.name == "magnitude" || layer.name == "mean" || layer.name == "box" || layer.name == "scaled";
+    if (layer.op_type == "Conv" || layer.op_type == "Gemm" || layer.op_type == "Step") {
+      EXPECT_TRUE(layer.integer) << layer.name << ": " << layer.reason;
+    }
+    if (!named) continue;
+    EXPECT_FALSE(layer.integer) << layer.name;
+    ++islands;
+    EXPECT_EQ(layer.reason, island.reason);
+  }
+  EXPECT_EQ(islands, 4);
+  const auto inputs = test::random_inputs(model.graph, 9, -1.0F, 1.0F, 2);
+  expect_one_result(model, inputs);
+}
+
+TEST(TrainedGrids, WhatDoesNotFitIsNamed) {
+  const QuantType ternary{.bit_width = 2, .is_signed = true, .narrow_range = true};
+  const TrainedWeights weights{.name = "", .bases = std::vector<TrainedBase>(2, {.type = ternary, .codes = {-1, 1}})};
+  const auto good = test::trained_network(parse_graph_text(kResidual), weights, {}, {}, 7);
+  const auto message = [&](const std::function<void(RangeTable&)>& change) -> std::string {
+    RangeTable ranges = good.ranges;
+    change(ranges);
+    try {
+      quantize(good.graph, ranges, {});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  const std::string w = good.graph.value(good.graph.node(0).inputs[1]).name;
+  EXPECT_EQ(message([](RangeTable&) {}), "no error");
+  EXPECT_NE(message([&](RangeTable& r) { r.entries[w].bases[0].scale.pop_back(); }).find("'" + w + "'"), std::string::npos);
+  EXPECT_NE(message([&](RangeTable& r) { r.entries[w].bases[0].zero_point[0] = 1; }).find("zero points 0"), std::string::npos);
+  EXPECT_NE(message([&](RangeTable& r) {
+              for (QuantParams& base : r.entries[w].bases) base.type = {.bit_width = 8, .is_signed = true};
+            }).find("sums of codes"),
+            std::string::npos);
+  // A value that is no sum, and one that is read by more than layers.
+  EXPECT_NE(message([&](RangeTable& r) { r.entries["x"].bases = {sign_grid(), sign_grid()}; }).find("'x' has 2 bases"), std::string::npos);
+  // The sum that a Relu is fused into is an output of its own grid.
+  EXPECT_NE(message([&](RangeTable& r) { r.entries[good.graph.value(good.graph.node(2).inputs[0]).name].bases = {sign_grid()}; }).find("bases"), std::string::npos);
+}
+
+// Models, inputs and outputs for another runtime (tools/results/trained_forms.sh); skipped where nobody asks for them.
+TEST(TrainedGrids, AreWrittenForOtherRuntimes) {
+  const char* folder = std::getenv("NIBBLE_TRAINED_FORMS");
+  if (folder == nullptr) GTEST_SKIP() << "NIBBLE_TRAINED_FORMS names no folder";
+  const auto write = [&](const std::string& name, const QuantizedGraph& model) {
+    const std::string path = std::string(folder) + "/" + name;
+    export_onnx(model, path + ".onnx", {});
+    const auto inputs = test::random_inputs(model.graph, 9, -1.0F, 1.0F, 16);
+    const auto floats = [&](const std::string& file, const Tensor& tensor) {
+      std::ofstream out(file, std::ios::binary);
+      out.write(reinterpret_cast<const char*>(tensor.bytes()), static_cast<std::streamsize>(tensor.size_bytes()));
+      std::ofstream(file + ".shape") << to_string(tensor.shape());
+    };
+    floats(path + ".input", inputs[0]);
+    floats(path + ".output", simulate(model, inputs)[0]);
+  };
+  QuantScheme scheme;
+  scheme.fine_bias = true;
+  for (const TrainedWeights& form : weight_forms()) {
+    const auto trained = test::trained_network(parse_graph_text(kResidual), form, scheme, {}, 7);
+    write(form.name, quantize(trained.graph, trained.ranges, scheme));
+  }
+  for (const int bits : {1, 2, 3, 4, 8}) {
+    QuantScheme narrow = scheme;
+    narrow.defaults.activations.type.bit_width = bits;
+    const TrainedWeights weights{.name = "", .bases = {{.type = {.bit_width = 3, .is_signed = true, .narrow_range = true}, .codes = every(-3, 3)}}};
+    const auto trained = test::trained_network(parse_graph_text(kResidual), weights, narrow, {}, 3);
+    write("activations" + std::to_string(bits), quantize(trained.graph, trained.ranges, narrow));
+  }
+  const QuantType ternary{.bit_width = 2, .is_signed = true, .narrow_range = true};
+  for (const std::size_t bases : {1U, 3U}) {
+    const TrainedWeights weights{.name = "", .bases = std::vector<TrainedBase>(bases, {.type = ternary, .codes = {-1, 1}})};
+    const auto trained = test::trained_network(parse_graph_text(kSumsOfSigns), weights, scheme, sums_of_signs_pins(), 5);
+    write("sums_of_signs" + std::to_string(bases), quantize(trained.graph, with_sums(trained.ranges), scheme));
   }
 }
 
