@@ -11,6 +11,10 @@
 #include "base/fail.h"
 #include "nibble/train.h"
 
+#ifdef C10_USE_GLOG
+#include <glog/logging.h>
+#endif
+
 #ifdef USE_C10D_GLOO
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
@@ -145,6 +149,9 @@ bool is_busy(const std::string& text) { return text.find("in use") != std::strin
 }  // namespace
 
 std::unique_ptr<Reducer> join_processes(const Rendezvous& rendezvous) {
+#ifdef C10_USE_GLOG
+  FLAGS_minloglevel = google::GLOG_FATAL;  // what goes wrong is said once, in our words
+#endif
   try {
     c10d::TCPStoreOptions options;
     options.port = rendezvous.port;

@@ -320,7 +320,8 @@ void Trainer::train_epoch() {
     return std::async(std::launch::async, [this, augment, ids = step_samples(step).ids] { return train_.batch(ids, augment); });
   };
   Clock::time_point start = Clock::now();
-  std::future<Batch> next = prepare(run_.step_in_epoch);
+  std::future<Batch> next;
+  if (run_.step_in_epoch < steps) next = prepare(run_.step_in_epoch);  // else it was stopped between the last step and the evaluation
   while (run_.step_in_epoch < steps) {
     const StepSamples samples = step_samples(run_.step_in_epoch);
     const Batch batch = next.get();
@@ -401,7 +402,7 @@ void Trainer::resume() {
   run_.parameters.clear();
   run_.state.clear();
   run_.optimizer.clear();
-  if (run_.epoch < 0 || run_.epoch > options_.epochs || run_.step_in_epoch < 0 || run_.step_in_epoch >= steps_per_epoch())
+  if (run_.epoch < 0 || run_.epoch > options_.epochs || run_.step_in_epoch < 0 || run_.step_in_epoch > steps_per_epoch())
     fail(ErrorCode::kInvalidData, "{}: stands in epoch {}, step {}, which this run does not have", path, run_.epoch + 1,
          run_.step_in_epoch);
 
