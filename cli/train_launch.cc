@@ -52,8 +52,14 @@ class Pipe {
 };
 
 std::vector<std::string> environment_of(int rank, int count, int port) {
-  constexpr std::array<std::string_view, 8> kOurs = {"RANK=",        "LOCAL_RANK=",  "WORLD_SIZE=",                 "LOCAL_WORLD_SIZE=",
-                                                     "MASTER_ADDR=", "MASTER_PORT=", "TORCHELASTIC_USE_AGENT_STORE=", "TORCHELASTIC_RESTART_COUNT="};
+  constexpr std::array<std::string_view, 8> kOurs = {"RANK=",
+                                                     "LOCAL_RANK=",
+                                                     "WORLD_SIZE=",
+                                                     "LOCAL_WORLD_SIZE=",
+                                                     "MASTER_ADDR=",
+                                                     "MASTER_PORT=",
+                                                     "TORCHELASTIC_USE_AGENT_STORE=",
+                                                     "TORCHELASTIC_RESTART_COUNT="};
   std::vector<std::string> environment;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
@@ -61,7 +67,8 @@ std::vector<std::string> environment_of(int rank, int count, int port) {
     for (const std::string_view name : kOurs) ours = ours || text.starts_with(name);
     if (!ours) environment.emplace_back(text);
   }
-  for (const auto& [name, value] : {std::pair{"RANK", rank}, {"LOCAL_RANK", rank}, {"WORLD_SIZE", count}, {"LOCAL_WORLD_SIZE", count}, {"MASTER_PORT", port}})
+  for (const auto& [name, value] :
+       {std::pair{"RANK", rank}, {"LOCAL_RANK", rank}, {"WORLD_SIZE", count}, {"LOCAL_WORLD_SIZE", count}, {"MASTER_PORT", port}})
     environment.push_back(fmt::format("{}={}", name, value));
   environment.emplace_back("MASTER_ADDR=127.0.0.1");
   environment.emplace_back("TORCHELASTIC_USE_AGENT_STORE=True");

@@ -24,7 +24,8 @@ int main(int argc, char** argv) {
     const std::vector<std::string> words = with_recipe(app, {argv + 1, argv + argc});
     app.parse(std::vector<std::string>(words.rbegin(), words.rend()));  // last word first, as CLI11 wants them
     if (command.nproc > 1 && !was_launched()) {
-      if (nibble::train_processes().world_size > 1) throw UsageError("--nproc: these processes were started by somebody else (RANK is set); leave it out");
+      if (nibble::train_processes().world_size > 1)
+        throw UsageError("--nproc: these processes were started by somebody else (RANK is set); leave it out");
       code = launch_processes(command.nproc, words);
     } else {
       run_train(command);

@@ -31,8 +31,8 @@ struct TrainCommand {
 };
 void add_train_options(CLI::App& app, TrainCommand& command);
 
-// The words of a --recipe FILE.json stand before the others, those left out that the command line gives itself. Its keys are the names of the
-// options without the dashes ({"method": "lsq", "weight-bits": 4}). Throws Error{kInvalidData} naming file and key.
+// The words of a --recipe FILE.json stand before the others, those left out that the command line gives itself. Its keys are the names of
+// the options without the dashes ({"method": "lsq", "weight-bits": 4}). Throws Error{kInvalidData} naming file and key.
 std::vector<std::string> with_recipe(const CLI::App& app, std::vector<std::string> words);
 
 // What the words mean; UsageError where they do not fit together.

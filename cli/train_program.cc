@@ -1,12 +1,11 @@
 #include "train_program.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-
-#include <fmt/format.h>
 
 #include "command.h"
 #include "nibble/error.h"
@@ -18,10 +17,11 @@ void become_train_program(char** arguments) {
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", code);
   const std::string program = (self.parent_path() / "nibble-train").string();
   if (code || ::access(program.c_str(), X_OK) != 0)
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("this build of nibble does not train: there is no {}. Training needs libtorch (Debian: libtorch-dev, libgloo-dev); "
-                            "install it, and configure and build nibble again with -DNIBBLE_TRAIN=ON",
-                            program));
+    throw Error(
+        ErrorCode::kUnsupported,
+        fmt::format("this build of nibble does not train: there is no {}. Training needs libtorch (Debian: libtorch-dev, libgloo-dev); "
+                    "install it, and configure and build nibble again with -DNIBBLE_TRAIN=ON",
+                    program));
   std::string name = "nibble-train";
   std::vector<char*> argv = {name.data()};
   while (*arguments != nullptr) argv.push_back(*arguments++);

@@ -50,16 +50,16 @@ struct TrainedNetwork {
   std::vector<std::string> notes;
 };
 
-// A network to start from nothing: "lenet5", "vgg7", "resnet20", "mobilenet-small", with batch normalization; weights by He's initialization
-// from `seed`. `sample`: [channels, height, width]. Error{kInvalidArgument} lists the architectures.
+// A network to start from nothing: "lenet5", "vgg7", "resnet20", "mobilenet-small", with batch normalization; weights by He's
+// initialization from `seed`. `sample`: [channels, height, width]. Error{kInvalidArgument} lists the architectures.
 Graph make_architecture(std::string_view name, const Shape& sample, std::int64_t classes, std::uint64_t seed);
 
 // The learning rate over the run, per optimizer step, after a linear warm-up from 0.
 enum class LearningRateSchedule {
-  kCosine,    // lr (1 + cos(pi t)) / 2, t from 0 to 1
-  kStep,      // times `step_factor` at each of `step_epochs`
+  kCosine,  // lr (1 + cos(pi t)) / 2, t from 0 to 1
+  kStep,    // times `step_factor` at each of `step_epochs`
   kConstant,
-  kLinear,    // lr (1 - t)
+  kLinear,  // lr (1 - t)
 };
 enum class TrainOptimizer { kSgd, kAdam };
 
@@ -79,10 +79,10 @@ struct TrainOptions {
   double weight_decay = 1e-4;                         // of weights alone, unless a quantizer asks for its own
   std::int64_t start_epoch = 0;                       // quantize from this epoch on
   std::optional<std::int64_t> freeze_bn;              // from this epoch on running statistics and ranges are kept
-  bool crop = false, flip = false;                    // 4 pixels of zeros around, then a crop of the old size; left-right with probability 1/2
+  bool crop = false, flip = false;  // 4 pixels of zeros around, then a crop of the old size; left-right with probability 1/2
 
-  std::optional<Graph> teacher;   // a float network with the same inputs and classes
-  double distill_alpha = 0.5;     // alpha CE + (1 - alpha) T^2 KL(teacher_T || student_T)
+  std::optional<Graph> teacher;  // a float network with the same inputs and classes
+  double distill_alpha = 0.5;    // alpha CE + (1 - alpha) T^2 KL(teacher_T || student_T)
   double distill_temperature = 4;
 
   std::string checkpoint_folder;      // empty: none
@@ -97,10 +97,10 @@ struct TrainOptions {
 };
 
 struct EpochReport {
-  std::int64_t epoch = 0;  // from 0
-  double loss = 0;         // mean over the epoch's samples
-  double train_top1 = 0;   // percent, of the training passes
-  double eval_top1 = 0;    // percent, after the epoch
+  std::int64_t epoch = 0;    // from 0
+  double loss = 0;           // mean over the epoch's samples
+  double train_top1 = 0;     // percent, of the training passes
+  double eval_top1 = 0;      // percent, after the epoch
   double learning_rate = 0;  // of the last step
   double seconds = 0;
   double images_per_second = 0;  // of training alone, all processes
@@ -114,8 +114,8 @@ class TrainSink : public ProgressSink {
 };
 
 struct TrainReport {
-  std::vector<EpochReport> epochs;  // of this run and of the one that it resumes
-  std::vector<double> step_losses;  // of this run
+  std::vector<EpochReport> epochs;             // of this run and of the one that it resumes
+  std::vector<double> step_losses;             // of this run
   double initial_top1 = 0;                     // percent, before the first step, on the grids that training starts with
   std::vector<std::int64_t> eval_predictions;  // of the last epoch: class of each evaluation sample
   double eval_top1 = 0;
@@ -154,7 +154,8 @@ class TrainStoreHost {
 // RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT the batch is shared out over the processes, which all get the same result. Equal options,
 // data, threads and processes give equal bits. Throws Error: labels out of range, a loss that is not finite (epoch, step, tensor), a
 // checkpoint that does not fit, a process that is gone (kIo), kInterrupted after saving.
-TrainResult train_network(const Graph& graph, const Dataset& data, const Dataset& evaluation, const TrainOptions& options, TrainSink* sink = nullptr);
+TrainResult train_network(const Graph& graph, const Dataset& data, const Dataset& evaluation, const TrainOptions& options,
+                          TrainSink* sink = nullptr);
 
 // The trained model as its file has it, in the integer runtime, against what the trainer saw.
 struct RuntimeCheck {

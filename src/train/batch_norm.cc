@@ -71,6 +71,15 @@ class NormalizeOverRanks : public torch::autograd::Function<NormalizeOverRanks> 
 
 torch::Tensor batch_norm(const torch::Tensor& x, BatchNorm& norm, bool batch_statistics, bool update, Reducer& reducer) {
   const double share = 1 - norm.momentum;
+  const bool one_value = x.numel() == x.size(1);  // a channel: torch's unbiased variance would be 0 / 0
+  if (batch_statistics && one_value && reducer.world_size() == 1) {
+    if (update) {
+      torch::NoGradGuard guard;
+      norm.mean.mul_(norm.momentum).add_(x.detach().view({-1}), share);
+      norm.var.mul_(norm.momentum);
+    }
+    return torch::batch_norm(x, norm.gamma, norm.beta, torch::Tensor(), torch::Tensor(), true, share, norm.epsilon, false);
+  }
   if (!batch_statistics || reducer.world_size() == 1) {
     // Without running statistics torch takes the batch's and keeps nothing.
     const bool running = !batch_statistics || update;

@@ -32,7 +32,9 @@ std::optional<std::string> variable(const char* name) {
 
 std::int64_t number(const char* name, std::int64_t least, std::int64_t most) {
   const std::optional<std::string> text = variable(name);
-  if (!text) fail(ErrorCode::kInvalidArgument, "RANK is set, {} is not: a run of several processes needs RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT", name);
+  if (!text)
+    fail(ErrorCode::kInvalidArgument,
+         "RANK is set, {} is not: a run of several processes needs RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT", name);
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), value);
   if (error != std::errc() || end != text->data() + text->size() || value < least || value > most)
@@ -164,20 +166,22 @@ std::unique_ptr<Reducer> join_processes(const Rendezvous& rendezvous) {
     const auto gloo = c10d::ProcessGroupGloo::Options::create(kCollective);
     gloo->devices.push_back(device_for(rendezvous.address));
     gloo->threads = 2;
-    return std::make_unique<ProcessGroupReducer>(store, c10::make_intrusive<c10d::ProcessGroupGloo>(store, rendezvous.rank, rendezvous.world_size, gloo),
-                                                 rendezvous.rank, rendezvous.world_size);
+    return std::make_unique<ProcessGroupReducer>(
+        store, c10::make_intrusive<c10d::ProcessGroupGloo>(store, rendezvous.rank, rendezvous.world_size, gloo), rendezvous.rank,
+        rendezvous.world_size);
   } catch (const std::exception& error) {
     if (is_busy(error.what()))
       fail(ErrorCode::kIo, "port {} of {} is in use by another program; choose another MASTER_PORT", rendezvous.port, rendezvous.address);
-    fail(ErrorCode::kIo, "rank {} of {} found no others at {}:{} (MASTER_ADDR, MASTER_PORT) within {} s: {}", rendezvous.rank, rendezvous.world_size,
-         rendezvous.address, rendezvous.port, kJoin.count(), first_line(error));
+    fail(ErrorCode::kIo, "rank {} of {} found no others at {}:{} (MASTER_ADDR, MASTER_PORT) within {} s: {}", rendezvous.rank,
+         rendezvous.world_size, rendezvous.address, rendezvous.port, kJoin.count(), first_line(error));
   }
 }
 
 #else
 
 std::unique_ptr<Reducer> join_processes(const Rendezvous&) {
-  fail(ErrorCode::kUnsupported, "this build trains in one process alone: Gloo's headers (Debian: libgloo-dev) were missing when it was built");
+  fail(ErrorCode::kUnsupported,
+       "this build trains in one process alone: Gloo's headers (Debian: libgloo-dev) were missing when it was built");
 }
 
 #endif

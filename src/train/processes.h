@@ -11,7 +11,7 @@ namespace nibble::train {
 
 struct Rendezvous {
   int rank = 0, world_size = 1;
-  std::string address;      // of the store
+  std::string address;  // of the store
   std::uint16_t port = 0;
   bool agent_store = false;  // whoever started the processes hosts the store, else rank 0 does
   std::string attempt;       // torchrun starts all anew after a failure

@@ -18,8 +18,8 @@ void RunLog::open(std::int64_t bytes) {
   if (bytes > 0) {
     if (std::fseek(file_.get(), 0, SEEK_END) != 0) fail_io();
     if (std::ftell(file_.get()) < bytes)
-      fail(ErrorCode::kInvalidData, "{}: the log is shorter ({} bytes) than the checkpoint says ({}); it is another run's, or was changed", path_,
-           std::ftell(file_.get()), bytes);
+      fail(ErrorCode::kInvalidData, "{}: the log is shorter ({} bytes) than the checkpoint says ({}); it is another run's, or was changed",
+           path_, std::ftell(file_.get()), bytes);
     if (::ftruncate(::fileno(file_.get()), bytes) != 0 || std::fseek(file_.get(), bytes, SEEK_SET) != 0) fail_io();
   }
   bytes_ = bytes;
@@ -36,10 +36,10 @@ void RunLog::step(std::int64_t epoch, std::int64_t step, double loss, double lea
 }
 
 void RunLog::epoch(const EpochReport& report) {
-  write(fmt::format("{{\"epoch_done\": {}, \"loss\": {}, \"train_top1\": {}, \"eval_top1\": {}, \"learning_rate\": {}, \"seconds\": {:.3f}, "
-                    "\"images_per_second\": {:.1f}}}\n",
-                    report.epoch, report.loss, report.train_top1, report.eval_top1, report.learning_rate, report.seconds,
-                    report.images_per_second));
+  write(fmt::format(
+      "{{\"epoch_done\": {}, \"loss\": {}, \"train_top1\": {}, \"eval_top1\": {}, \"learning_rate\": {}, \"seconds\": {:.3f}, "
+      "\"images_per_second\": {:.1f}}}\n",
+      report.epoch, report.loss, report.train_top1, report.eval_top1, report.learning_rate, report.seconds, report.images_per_second));
 }
 
 std::int64_t RunLog::flush() {

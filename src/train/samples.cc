@@ -59,10 +59,12 @@ Samples::Samples(const Dataset& dataset, const SamplesOptions& options)
          dataset.description());
 
   const Sample first = dataset.sample(0);
-  if (first.inputs.size() != 1) fail(ErrorCode::kUnsupported, "training feeds networks with one input; this one has {}", first.inputs.size());
+  if (first.inputs.size() != 1)
+    fail(ErrorCode::kUnsupported, "training feeds networks with one input; this one has {}", first.inputs.size());
   const Tensor& input = first.inputs[0];
   if (input.rank() < 2 || input.shape()[0] != 1)
-    fail(ErrorCode::kInvalidData, "{}: has the shape {}; training needs one sample at a time, [1, ...]", first.name, to_string(input.shape()));
+    fail(ErrorCode::kInvalidData, "{}: has the shape {}; training needs one sample at a time, [1, ...]", first.name,
+         to_string(input.shape()));
   shape_.assign(input.shape().begin() + 1, input.shape().end());
   elements_ = element_count(shape_);
   if (shape_.size() == 3) {

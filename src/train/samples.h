@@ -39,8 +39,8 @@ struct Batch {
 };
 
 struct SamplesOptions {
-  std::int64_t classes = 0;  // of the network
-  int threads = 1;           // that decode
+  std::int64_t classes = 0;       // of the network
+  int threads = 1;                // that decode
   std::int64_t memory_limit = 0;  // bytes of decoded samples that may be held; 0: half of what the machine has free
   ProgressSink* progress = nullptr;
   std::string stage = "load";

@@ -21,7 +21,8 @@ TrainQuantization quantization_of_method(std::string_view name) {
   return quantization;
 }
 
-TrainResult train_network(const Graph& graph, const Dataset& data, const Dataset& evaluation, const TrainOptions& options, TrainSink* sink) {
+TrainResult train_network(const Graph& graph, const Dataset& data, const Dataset& evaluation, const TrainOptions& options,
+                          TrainSink* sink) {
   if (options.device != "cpu") {
     if (options.device != "cuda") fail(ErrorCode::kInvalidArgument, "--device: '{}' is unknown; known are cpu and cuda", options.device);
     fail(ErrorCode::kUnsupported, "--device cuda: this libtorch was built without CUDA, or there is no such device; use --device cpu");

@@ -171,6 +171,7 @@ Trainer::Trainer(const Graph& graph, const Dataset& data, const Dataset& evaluat
   }
   if ((options.crop || options.flip) && !train_.has_pixels())
     fail(ErrorCode::kInvalidArgument, "--augment: the network's input is no image; leave it out");
+  check_classes(data);
   run_.model_hash = hash_of(graph);
   run_.options = options_as_text(options, data, evaluation);
 
@@ -180,6 +181,21 @@ Trainer::Trainer(const Graph& graph, const Dataset& data, const Dataset& evaluat
   report_.processes = reducer.world_size();
   report_.notes = module_.notes();
   for (const Parameter& parameter : module_.parameters()) report_.parameters += parameter.value.numel();
+}
+
+// Classes that nothing is known of: a mistake where the data itself names its classes, else worth a word.
+void Trainer::check_classes(const Dataset& data) const {
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(classes_));
+  for (const std::int64_t label : train_.labels()) ++counts[static_cast<std::size_t>(label)];
+  std::vector<std::size_t> empty;
+  for (std::size_t c = 0; c < counts.size(); ++c) {
+    if (counts[c] == 0) empty.push_back(c);
+  }
+  if (empty.empty()) return;
+  if (data.class_count() == classes_ && train_.size() >= classes_)
+    fail(ErrorCode::kInvalidData, "{}: class {} has no samples to train on{}; is its folder empty?", data.description(), empty[0],
+         empty.size() > 1 ? fmt::format(", nor have {} others", empty.size() - 1) : "");
+  if (writes()) sink_.warn(fmt::format("{} of {} classes have no samples to train on, the first is {}", empty.size(), classes_, empty[0]));
 }
 
 StepInfo Trainer::step_info(const StepSamples& samples, bool training) const {

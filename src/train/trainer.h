@@ -17,7 +17,8 @@ namespace nibble::train {
 class Trainer {
  public:
   // `reducer` and `sink` must outlive the trainer.
-  Trainer(const Graph& graph, const Dataset& data, const Dataset& evaluation, const TrainOptions& options, Reducer& reducer, TrainSink& sink);
+  Trainer(const Graph& graph, const Dataset& data, const Dataset& evaluation, const TrainOptions& options, Reducer& reducer,
+          TrainSink& sink);
   TrainResult run();
 
  private:
@@ -36,6 +37,7 @@ class Trainer {
 
   bool writes() const { return reducer_.rank() == 0; }
   std::int64_t steps_per_epoch() const { return (train_.size() + options_.batch - 1) / options_.batch; }
+  void check_classes(const Dataset& data) const;
   StepInfo step_info(bool training) const;
   StepInfo step_info(const StepSamples& samples, bool training) const;
   void initialize();
