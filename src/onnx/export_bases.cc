@@ -2,6 +2,7 @@
 // is not 0 as a table of reals and indices into it.
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "onnx/base_table.h"
 #include "onnx/export_builder.h"
@@ -34,6 +35,29 @@ ValueId ExportBuilder::unpacked(const std::string& name, const PackedWeights& we
   return codes;
 }
 
+// As codes -1, 0, 1, each with a scale of its own: ONNX Runtime computes what follows from float constants when it loads a model, and rounds float weights
+// that it then finds between Q/DQ to int8 grids of its own. What comes from a DequantizeLinear it leaves alone.
+ValueId ExportBuilder::table_reals(const std::string& name, const Tensor& reals) {
+  std::vector<std::int8_t> codes;
+  std::vector<float> scales;
+  for (const float x : reals.data<float>()) {
+    codes.push_back(static_cast<std::int8_t>(x > 0 ? 1 : x < 0 ? -1 : 0));
+    scales.push_back(x == 0 ? 1.0F : std::abs(x));
+  }
+  const Shape flat = {reals.size()};
+  const ValueId entries = fresh(reals.rank() == 1 ? name : name + "_entries");
+  const NodeId node = add("DequantizeLinear", name + "_DequantizeLinear",
+                          {editor_.add_constant(name + "_codes", Tensor::from<std::int8_t>(flat, codes)),
+                           editor_.add_constant(name + "_scales", Tensor::from<float>(flat, scales))},
+                          {entries});
+  editor_.set_attribute(node, "axis", std::int64_t{0});
+  if (reals.rank() == 1) return entries;
+  const ValueId result = fresh(name);
+  const ValueId to = editor_.add_constant(name + "_shape", Tensor::from<std::int64_t>({reals.rank()}, reals.shape()));
+  add("Reshape", name + "_Reshape", {entries, to}, {result});
+  return result;
+}
+
 ValueId ExportBuilder::looked_up(const std::string& name, const BaseTable& table) {
   const Shape& shape = table.indices.shape();
   // The rows of the indices that the table has rows for.
@@ -46,7 +70,7 @@ ValueId ExportBuilder::looked_up(const std::string& name, const BaseTable& table
   const ValueId wide = fresh(name + "_wide_indices");
   constexpr std::int64_t kOnnxInt32 = 6;
   editor_.set_attribute(add("Cast", name + "_Cast", {codes}, {wide}), "to", kOnnxInt32);
-  const ValueId reals = editor_.add_constant(name + "_table", table.reals);
+  const ValueId reals = table_reals(name + "_table", table.reals);
   const ValueId found = fresh(flat == shape ? name : name + "_rows");
   if (!table.channel_axis) {
     editor_.set_attribute(add("Gather", name + "_Gather", {reals, wide}, {found}), "axis", std::int64_t{0});

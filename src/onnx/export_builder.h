@@ -62,6 +62,7 @@ class ExportBuilder {
   // Sums of bases (export_bases.cc).
   ValueId real_of(ValueId old);
   ValueId sum_of(const std::string& name, const std::vector<ValueId>& olds);
+  ValueId table_reals(const std::string& name, const Tensor& reals);
   ValueId looked_up(const std::string& name, const BaseTable& table);
   // A BaseProducts node as the layer that it is made of, on values of the new graph; its outputs are the old ones.
   Node one_layer(const Node& node);

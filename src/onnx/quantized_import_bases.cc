@@ -3,6 +3,7 @@
 
 #include "base/fail.h"
 #include "nibble/onnx.h"
+#include "numeric/quantize.h"
 #include "onnx/base_table.h"
 #include "onnx/quantized_rebuilder.h"
 #include "ops/fail.h"
@@ -27,6 +28,30 @@ const Tensor* constant_indices(const Graph& graph, ValueId id) {
   return &*graph.value(id).constant;
 }
 
+// A constant of reals, as it is or behind DequantizeLinear and Reshape.
+std::optional<Tensor> constant_reals(const Graph& graph, ValueId id) {
+  if (id == kNoValue) return std::nullopt;
+  if (graph.is_constant(id)) return *graph.value(id).constant;
+  const NodeId producer = graph.value(id).producer;
+  if (producer == kNoNode) return std::nullopt;
+  const Node& node = graph.node(producer);
+  if (is_standard(node, "Reshape")) {
+    const auto source = constant_reals(graph, node.input(0));
+    if (!source || source->type() != DataType::kFloat32 || !graph.is_constant(node.input(1))) return std::nullopt;
+    const Shape shape = to_int64s(*graph.value(node.input(1)).constant);
+    if (std::any_of(shape.begin(), shape.end(), [](std::int64_t d) { return d < 1; }) || element_count(shape) != source->size()) return std::nullopt;
+    return Tensor::from<float>(shape, source->data<float>());
+  }
+  if (!is_dequantize_linear(node) || !graph.is_constant(node.input(0))) return std::nullopt;
+  const auto params = read_params(graph, node);
+  const Tensor codes = cast(*graph.value(node.input(0)).constant, DataType::kInt32);
+  if (!params || (!params->per_tensor() && scale_count(params->granularity, codes.shape()) != static_cast<std::int64_t>(params->scale.size())))
+    return std::nullopt;
+  Tensor reals(DataType::kFloat32, codes.shape());
+  dequantize(codes.data<std::int32_t>(), codes.shape(), *params, reals.mutable_data<float>());
+  return reals;
+}
+
 // Gather, or GatherElements and perhaps a Reshape, of a constant table.
 std::optional<BaseTable> table_behind(const Graph& graph, ValueId id) {
   NodeId producer = graph.value(id).producer;
@@ -43,8 +68,9 @@ std::optional<BaseTable> table_behind(const Graph& graph, ValueId id) {
   const bool rows = is_standard(node, "GatherElements");
   if (!rows && !is_standard(node, "Gather")) return std::nullopt;
   const Tensor* indices = constant_indices(graph, node.input(1));
-  if (indices == nullptr || !graph.is_constant(node.input(0))) return std::nullopt;
-  const Tensor& reals = *graph.value(node.input(0)).constant;
+  const auto entries = constant_reals(graph, node.input(0));
+  if (indices == nullptr || !entries) return std::nullopt;
+  const Tensor& reals = *entries;
   if (reals.type() != DataType::kFloat32 || reals.size() == 0) return std::nullopt;
   const std::int64_t axis = node.get_int("axis", 0);
   BaseTable table{.reals = reals, .indices = *indices, .columns = reals.size(), .channel_axis = std::nullopt};
