@@ -47,7 +47,8 @@ MethodsRun run_methods(const MethodListOptions& options, Graph graph, RangeTable
   inputs.progress = &progress;
   if (dataset != nullptr) {
     const CalibrationSplit split = split_for_choice(dataset->size(), settings.seed, kMaxDecide);
-    inputs.calibration = subset(dataset, split.observe);
+    // A list that is given needs no samples to choose it: all of them calibrate.
+    inputs.calibration = options.methods == kAutoMethod ? subset(dataset, split.observe) : dataset;
     inputs.deciding = subset(dataset, split.decide);
     inputs.observe = [&](const Graph& changed) {
       std::vector<MethodScore> none;

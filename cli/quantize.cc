@@ -109,6 +109,7 @@ void run_quantize(const Options& options, const std::string& command_line) {
   MethodsRun methods = without_data ? run_methods_without_data(options.methods, model.graph, std::move(graph), scheme, recipe, settings, progress)
                                     : run_methods(options.methods, std::move(graph), std::move(ranges), scheme, dataset, settings, progress);
   if (without_data) report.method = methods.state.ranges.method;
+  report.scheme = methods.state.scheme;  // auto may have given the weights zero points
 
   // Beyond this point every scale is known and no data is needed: the network is integers and the edges to the float world.
   const QuantizedGraph quantized = quantize(methods.state.graph, methods.state.ranges, methods.state.scheme);
@@ -116,10 +117,10 @@ void run_quantize(const Options& options, const std::string& command_line) {
   if (progress.cancelled()) throw Error(ErrorCode::kInterrupted, "interrupted; nothing was written");
 
   report.metadata = {{"version", NIBBLE_VERSION},           {"command", command_of_metadata(command_line)},
-                     {"law", to_string(quantized.law)},     {"scheme", to_json(scheme)},
+                     {"law", to_string(quantized.law)},     {"scheme", to_json(report.scheme)},
                      {"calibration_method", report.method}, {"calibration_samples", std::to_string(report.samples)},
                      {"data_hash", report.data_hash},        {"methods", methods.methods}};
-  const ExportOptions export_options{.format = format, .metadata = report.metadata, .weights = make_storage(options.scheme, scheme)};
+  const ExportOptions export_options{.format = format, .metadata = report.metadata, .weights = make_storage(options.scheme, report.scheme)};
   report.quantized_bytes = static_cast<std::int64_t>(serialize_onnx(export_graph(quantized, export_options)).size());
 
   // Beyond this point files appear. The small ones first: if the model cannot be written, they are taken back.

@@ -44,7 +44,7 @@ MethodState method_state(Graph canonical, RangeTable ranges, QuantScheme scheme)
 // What methods may look at beside the state. Evaluation data has no place here.
 struct MethodInputs {
   std::shared_ptr<const Dataset> calibration;  // null: no data (only methods that need none)
-  std::shared_ptr<const Dataset> deciding;     // disjoint from `calibration` where there are enough samples
+  std::shared_ptr<const Dataset> deciding;     // what choices are judged by: for choose_methods() disjoint from `calibration`
   // Ranges of the activations of a graph whose scales were moved, by the observer and over the data that the state's own ranges came from.
   std::function<RangeTable(const Graph& graph)> observe;
   std::uint64_t seed = 0;
@@ -118,7 +118,7 @@ class MethodJudge {
 };
 
 struct LadderRung {
-  std::string methods;  // the whole list that was tried; "none"
+  std::string methods;  // the whole list that was tried, and what beside it was; "none"
   double loss = 0;
   bool is_kl = true;
   std::optional<double> agreement;
@@ -130,7 +130,7 @@ struct MethodsChoice {
   std::vector<LadderRung> ladder;
 };
 // Builds the list step by step and keeps a step only if it helps the deciding samples: the mean of the paired differences of the losses
-// must exceed their standard error. Equalization is judged together with its correction. `original` is the network before any rewriting.
+// must exceed their standard error. Equalization is judged together with its correction. Below 8 bits affine weights are tried, too (state.scheme).
 MethodsChoice choose_methods(const MethodState& start, const MethodInputs& inputs);
 
 // Without data: ranges of every value that follows from `state.normals` (six deviations on either side, cut by the activation), laid over

@@ -23,6 +23,21 @@ bool helps(const MethodLoss& candidate, const MethodLoss& best) {
   return std::isfinite(candidate.loss) && mean > error;
 }
 
+// Weights with a zero point and every code, where they are without and the target takes such.
+std::optional<QuantScheme> with_affine_weights(QuantScheme scheme) {
+  NodeScheme& node = scheme.defaults;
+  if (!node.weights.symmetric || node.weights.codebook != Codebook::kNone) return std::nullopt;
+  if (node.form != NodeForm::kInteger && node.form != NodeForm::kWeightOnly) return std::nullopt;
+  const TargetLimits limits = limits_of_target(scheme.target);
+  const TargetLimits::Tensors& takes = node.form == NodeForm::kWeightOnly && limits.weight_only ? *limits.weight_only : limits.weights;
+  // The zero point taken off, n bits need one more.
+  if (!takes.zero_points || !takes.full_range || (takes.code_bits > 0 && takes.code_bits <= node.weights.type.bit_width))
+    return std::nullopt;
+  node.weights.symmetric = false;
+  node.weights.type.narrow_range = false;
+  return scheme;
+}
+
 }  // namespace
 
 MethodsChoice choose_methods(const MethodState& start, const MethodInputs& inputs) {
@@ -35,6 +50,7 @@ MethodsChoice choose_methods(const MethodState& start, const MethodInputs& input
 
   // Parts of the list that is being built, in the order of the phases.
   std::string equalize, round, correct;
+  QuantScheme scheme = start.scheme;
   const auto joined = [](const std::string& a, const std::string& b, const std::string& c) {
     std::string text;
     for (const std::string* part : {&a, &b, &c}) {
@@ -42,19 +58,22 @@ MethodsChoice choose_methods(const MethodState& start, const MethodInputs& input
     }
     return text;
   };
-  const auto attempt = [&](const std::string& e, const std::string& r, const std::string& c) {
+  const auto attempt = [&](const std::string& e, const std::string& r, const std::string& c, const QuantScheme& with,
+                           const char* label = "") {
     const std::string text = joined(e, r, c);
     MethodState state = start;
+    state.scheme = with;
     try {
       apply_methods(state, parse_methods(text), inputs);
       const MethodLoss loss = judge(quantize(state.graph, state.ranges, state.scheme));
       const bool kept = helps(loss, best);
-      choice.ladder.push_back({.methods = text, .loss = loss.loss, .is_kl = loss.is_kl, .agreement = loss.agreement, .kept = kept});
+      choice.ladder.push_back({.methods = text + label, .loss = loss.loss, .is_kl = loss.is_kl, .agreement = loss.agreement, .kept = kept});
       if (!kept) return;
       best = loss;
       equalize = e;
       round = r;
       correct = c;
+      scheme = with;
       choice.state = std::move(state);
       choice.methods = text;
     } catch (const Error& error) {
@@ -63,12 +82,19 @@ MethodsChoice choose_methods(const MethodState& start, const MethodInputs& input
       choice.state.notes.push_back(fmt::format("auto: {} was given up: {}", text, error.what()));
     }
   };
-  attempt("", "", "bias_correction");
-  attempt("equalization", "", "bias_correction");
+  attempt("", "", "bias_correction", scheme);
+  attempt("equalization", "", "bias_correction", scheme);
   // Rounding takes the mean error off by itself, so it is tried without the correction, on top of the equalization that won.
-  attempt(equalize, "gptq", "");
-  if (start.scheme.defaults.weights.type.bit_width < 8) attempt(equalize, "adaround", "");
-  if (!round.empty()) attempt(equalize, round, "bias_correction");
+  attempt(equalize, "gptq", "", scheme);
+  if (start.scheme.defaults.weights.type.bit_width < 8) {
+    if (const auto affine = with_affine_weights(scheme)) {
+      attempt(equalize, "gptq", "", *affine, " (affine weights)");
+      if (!scheme.defaults.weights.symmetric)
+        choice.state.notes.push_back("auto: weights got zero points, as with --weight-affine --full-range");
+    }
+    attempt(equalize, "adaround", "", scheme);
+  }
+  if (!round.empty()) attempt(equalize, round, "bias_correction", scheme);
   return choice;
 }
 

@@ -12,7 +12,7 @@ Prints, as Markdown, top-1, agreement with the float network and KL for lists of
   --work     for models and unpacked images, kept [a temporary folder, removed]
   --samples  evaluate on N samples of each data set at most [all]
   --threads  [2]
-  TABLE      per_tensor, auto, four_bits, no_data [all]
+  TABLE      per_tensor, auto, four_bits, blocks, no_data [all]
 TEXT
 }
 
@@ -66,10 +66,17 @@ if wanted auto; then
 fi
 if wanted four_bits; then
   header "Weights of 4 bits per channel, activations of 8; MobileNetV2's first and last layer 8 bits"
-  for methods in none bias_correction gptq adaround weight_clipping,adaround; do row $v2 "$methods" calib $methods --weight-bits 4 --first-last 8; done
-  row $v2 "gptq, affine weights" calib gptq --weight-bits 4 --first-last 8 --weight-affine --full-range --calibrate-method min_max
+  for methods in none bias_correction gptq adaround; do row $v2 "$methods" calib $methods --weight-bits 4 --first-last 8; done
+  row $v2 "gptq, affine weights" calib gptq --weight-bits 4 --first-last 8 --weight-affine --full-range
   for model in cifar10_resnet20 cifar10_resnet56; do
-    for methods in none bias_correction weight_clipping,gptq weight_clipping,adaround; do row $model "$methods" calib $methods --weight-bits 4; done
+    for methods in none bias_correction gptq; do row $model "$methods" calib $methods --weight-bits 4; done
+    row $model "gptq, affine weights" calib gptq --weight-bits 4 --weight-affine --full-range
+  done
+fi
+if wanted blocks; then
+  header "Weights of 4 bits in blocks of 32, float activations"
+  for model in $v2 $v1 squeezenet1.1_gluon cifar10_resnet20 cifar10_resnet56 mlperf_resnet8 kwt1_keyword_transformer; do
+    row $model gptq,bias_correction calib gptq,bias_correction --weight-bits 4 --activation-bits float --block-size 32 --weight-affine
   done
 fi
 if wanted no_data; then
