@@ -56,7 +56,7 @@ int read_bits(const std::string& option, const std::string& text, int lowest) {
   for (const int bits : {2, 3, 4, 5, 6, 7, 8, 16}) {
     if (bits >= lowest && text == std::to_string(bits)) return bits;
   }
-  throw UsageError(fmt::format("{}: expected {} to 8, 16{}; found '{}'", option, lowest, lowest > 2 ? " or float" : "", text));
+  throw UsageError(fmt::format("{}: expected {} to 8, 16{}; found '{}'", option, lowest, option == "--activation-bits" ? " or float" : "", text));
 }
 
 }  // namespace
@@ -80,7 +80,7 @@ void add_scheme_options(CLI::App& command, SchemeOptions& o) {
          "int8 weights in -128..127");
   command.add_flag("--reduce-range", o.reduce_range, "7-bit weights, for processors whose 16-bit sums saturate")->group(group);
   command.add_option("--weight-bits", o.weight_bits, "bits of a weight: 2 to 8, or 16 [8]")->type_name("N")->group(group);
-  command.add_option("--activation-bits", o.activation_bits, "bits of an activation: 4 to 8, 16, or float (weight-only: integer weights, float activations) [8]")
+  command.add_option("--activation-bits", o.activation_bits, "bits of an activation: 2 to 8, 16, or float (weight-only: integer weights, float activations) [8]")
       ->type_name("N")
       ->group(group);
   command.add_option("--block-size", o.block_size, "a scale for each block of 32, 64 or 128 input channels of a weight [none]")
@@ -150,7 +150,7 @@ QuantScheme make_scheme(const SchemeOptions& o) {
   if (o.activation_bits == "float")
     scheme.defaults.form = NodeForm::kWeightOnly;
   else if (!o.activation_bits.empty())
-    activations.type.bit_width = read_bits("--activation-bits", o.activation_bits, 4);
+    activations.type.bit_width = read_bits("--activation-bits", o.activation_bits, 2);
   if (!o.block_size.empty()) {
     check_choice("--block-size", o.block_size, {"32", "64", "128"});
     weights.block_size = std::stoi(o.block_size);
