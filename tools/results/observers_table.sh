@@ -49,7 +49,7 @@ table() {
   [ -f "$assets/models/$1.onnx" ] || { echo "skipped: no $1.onnx in the assets" >&2; return 0; }
   : >"$work/header"
   local method
-  for method in auto min_max average moving_average mean_std percentile entropy mse aciq; do row "$1" "$method" "$2" "$3" "${4:-}"; done
+  for method in auto min_max average moving_average mean_std percentile entropy mse aciq power_of_two; do row "$1" "$method" "$2" "$3" "${4:-}"; done
 }
 
 if wanted cifar10_resnet20 || wanted cifar10_resnet56 || wanted mlperf_resnet8; then unpack_cifar10; fi
