@@ -74,30 +74,30 @@ if wanted mnist; then
     row "$name" lenet5 "$label" "$bar"
   }
   method "ema 8/8" -.3 --method ema
-  method "lsq 8/8" -.3 --method lsq
-  method "pact 8/8" -.3 --method pact
-  method "dorefa 8/8" -.3 --method dorefa
-  method "wrpn 8/8" -.3 --method wrpn
-  method "lsq 4/4" -.5 --method lsq --weight-bits 4 --activation-bits 4
   method "lsq 2/2" -.5 --method lsq --weight-bits 2 --activation-bits 2
   method "dsq: lsq 2/2" -.5 --method lsq --estimator dsq --weight-bits 2 --activation-bits 2
-  method "pact with sawb 4/4" -.5 --weight-method sawb --activation-method pact --weight-bits 4 --activation-bits 4
-  method "pact with sawb 2/2" -.5 --weight-method sawb --activation-method pact --weight-bits 2 --activation-bits 2
-  method "dorefa 4/4" -.5 --method dorefa --weight-bits 4 --activation-bits 4
-  method "dorefa 2/2" -.5 --method dorefa --weight-bits 2 --activation-bits 2
-  method "dorefa 4/4, gradients 6" -1 --method dorefa --weight-bits 4 --activation-bits 4 --gradient-bits 6
-  method "wrpn 4/4" -.5 --method wrpn --weight-bits 4 --activation-bits 4
-  method "wrpn 2/2, widened" -.5 --method wrpn --weight-bits 2 --activation-bits 2 --widen 2
   method "twn" -.5 --method twn
   method "ttq" -.5 --method ttq
   method "inq 5" -.5 --method inq --weight-bits 5
   method "abc 3/3 bases" -.5 --method abc
   method "binaryconnect" -.8 --method binaryconnect
-  method "binaryconnect, stochastic" -1.5 --method binaryconnect --method-options stochastic=1
   method "bnn" -1.2 --method bnn
   method "xnor" -1.2 --method xnor
-  method "xnor with K" -1.2 --method xnor --method-options k=1
+  method "dorefa 2/2" -.5 --method dorefa --weight-bits 2 --activation-bits 2
+  method "pact with sawb 2/2" -.5 --weight-method sawb --activation-method pact --weight-bits 2 --activation-bits 2
+  method "wrpn 2/2, widened" -.5 --method wrpn --weight-bits 2 --activation-bits 2 --widen 2
+  method "dorefa 4/4, gradients 6" -1 --method dorefa --weight-bits 4 --activation-bits 4 --gradient-bits 6
   method "dynamic_fixed_point 10/10/10" -1 --method dynamic_fixed_point --weight-bits 10 --activation-bits 10 --gradient-bits 10
+  method "binaryconnect, stochastic" -1.5 --method binaryconnect --method-options stochastic=1
+  method "xnor with K" -1.2 --method xnor --method-options k=1
+  method "lsq 4/4" -.5 --method lsq --weight-bits 4 --activation-bits 4
+  method "pact with sawb 4/4" -.5 --weight-method sawb --activation-method pact --weight-bits 4 --activation-bits 4
+  method "dorefa 4/4" -.5 --method dorefa --weight-bits 4 --activation-bits 4
+  method "wrpn 4/4" -.5 --method wrpn --weight-bits 4 --activation-bits 4
+  method "lsq 8/8" -.3 --method lsq
+  method "pact 8/8" -.3 --method pact
+  method "dorefa 8/8" -.3 --method dorefa
+  method "wrpn 8/8" -.3 --method wrpn
 fi
 
 float=$work/cifar_float.onnx
