@@ -70,10 +70,12 @@ TrainQuantization quantization(const TrainCommand& c) {
   if (!c.weight_method.empty()) {
     known("--weight-method", c.weight_method, &TrainMethodInfo::has_weights);
     q.weight_method = c.weight_method;
+    q.weight_bits = widest_weight_bits(q.weight_method);
   }
   if (!c.activation_method.empty()) {
     known("--activation-method", c.activation_method, &TrainMethodInfo::has_activations);
     q.activation_method = c.activation_method;
+    q.activation_bits = widest_activation_bits(q.activation_method);
   }
   const bool quantized = q.weight_method != "none" || q.activation_method != "none";
   if (!quantized && c.method.empty() && c.weight_method.empty() && c.activation_method.empty())
@@ -117,8 +119,10 @@ void add_train_options(CLI::App& app, TrainCommand& c) {
       ->group(quantization_group);
   app.add_option("--weight-method", c.weight_method, "of weights alone")->type_name("NAME")->group(quantization_group);
   app.add_option("--activation-method", c.activation_method, "of activations alone")->type_name("NAME")->group(quantization_group);
-  app.add_option("--weight-bits", c.weight_bits, "[8]")->type_name("N")->group(quantization_group);
-  app.add_option("--activation-bits", c.activation_bits, "[8]")->type_name("N")->group(quantization_group);
+  app.add_option("--weight-bits", c.weight_bits, "[8, or the most that the method takes]")->type_name("N")->group(quantization_group);
+  app.add_option("--activation-bits", c.activation_bits, "[8, or the most that the method takes]")
+      ->type_name("N")
+      ->group(quantization_group);
   app.add_option("--gradient-bits", c.gradient_bits, "[32: gradients are not quantized]")->type_name("N")->group(quantization_group);
   app.add_option("--estimator", c.estimator, "the gradient through rounding: ste, dsq")
       ->type_name("NAME")

@@ -38,9 +38,12 @@ struct TrainMethodInfo {
   bool has_weights = false, has_activations = false, has_gradients = false;
 };
 std::vector<TrainMethodInfo> train_method_table();
-// The quantization that --method NAME stands for: the row's own sides, and its paper's partner where it has one side only.
-// Throws Error{kInvalidArgument} listing the methods.
+// The quantization that --method NAME stands for: the row's own sides; where it has one side only its paper's partner, or else `ema` in 8
+// bits, so that the result runs in integers. Bits are the widest that both take, 8 at most. Throws Error{kInvalidArgument} listing the
+// methods.
 TrainQuantization quantization_of_method(std::string_view name);
+int widest_weight_bits(std::string_view method);  // "none": 8
+int widest_activation_bits(std::string_view method);
 
 // What training leaves for quantize(): a canonical graph whose weights lie on grids, every grid pinned in `ranges`.
 struct TrainedNetwork {

@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include "base/fail.h"
 #include "report/for_each_sample.h"
 #include "report/scores.h"
@@ -15,10 +17,20 @@ TrainQuantization quantization_of_method(std::string_view name) {
   TrainQuantization quantization;
   if (name == "none") return quantization;
   const train::QuantizerRow& row = train::find_quantizer(name);
-  if (row.make_weight != nullptr) quantization.weight_method = row.name;
-  if (row.make_activation != nullptr) quantization.activation_method = row.name;
-  if (row.make_weight != nullptr && !row.pair.empty()) quantization.activation_method = row.pair;
+  const std::string_view partner = row.pair.empty() ? "ema" : row.pair;
+  quantization.weight_method = row.make_weight != nullptr ? row.name : partner;
+  quantization.activation_method = row.make_activation != nullptr ? row.name : partner;
+  quantization.weight_bits = widest_weight_bits(quantization.weight_method);
+  quantization.activation_bits = widest_activation_bits(quantization.activation_method);
   return quantization;
+}
+
+int widest_weight_bits(std::string_view method) {
+  return method == "none" ? 8 : std::min(8, train::find_quantizer(method).weight_bits_max);
+}
+
+int widest_activation_bits(std::string_view method) {
+  return method == "none" ? 8 : std::min(8, train::find_quantizer(method).activation_bits_max);
 }
 
 TrainResult train_network(const Graph& graph, const Dataset& data, const Dataset& evaluation, const TrainOptions& options,
