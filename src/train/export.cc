@@ -106,7 +106,9 @@ std::map<NodeId, torch::Tensor> TrainModule::Impl::round_biases() const {
   std::map<NodeId, torch::Tensor> result;
   for (const LayerSite& layer : layers) {
     const Node* node = find_node(quantized.graph, graph().node(layer.node).name);
-    const ValueId bias = node == nullptr ? kNoValue : node->input(2);
+    // Behind all activations and weights: a layer of sums of bases has several of each.
+    const std::int64_t place = node == nullptr ? 0 : node->get_int("activations", 1) + node->get_int("weights", 1);
+    const ValueId bias = node == nullptr ? kNoValue : node->input(static_cast<std::size_t>(place));
     const QuantParams* params = quantized.params_of(bias);
     if (params == nullptr || !quantized.graph.is_constant(bias)) continue;
     const std::vector<double> codes = to_doubles(*quantized.graph.value(bias).constant);

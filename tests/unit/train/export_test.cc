@@ -87,6 +87,18 @@ TEST(Export, SignsAreWhatTheModuleEvaluates) {
   EXPECT_GE(agreement(module, graph, 40), 0.97);
 }
 
+// Two scales a weight: a layer of two bases, whose bias stands behind both.
+TEST(Export, TwoScalesAreWhatTheModuleEvaluates) {
+  const Graph graph = make_architecture("lenet5", {1, 28, 28}, 10, 3);
+  TrainQuantization quantization;
+  quantization.weight_method = "ttq";
+  quantization.activation_method = "ema";
+  quantization.weight_bits = 2;
+  TrainModule module(graph, quantization);
+  train_a_little(module, graph, 3);
+  EXPECT_GE(agreement(module, graph, 40), 0.97);
+}
+
 TEST(Export, SignsAreRefusedWithoutBatchNormalization) {
   const auto path = test::asset("mlperf_resnet8.onnx");
   if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not here: set NIBBLE_ASSETS";
