@@ -27,7 +27,8 @@ namespace nibble::cli {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::seconds kGrace{20};  // that the others get to notice, after one has failed
+// That the others get to notice, after one has failed: with what a collective may take (processes.cc) all have ended within 60 s.
+constexpr std::chrono::seconds kGrace{10};
 constexpr int kPollMs = 50;
 constexpr const char* kParentVariable = "NIBBLE_TRAIN_PARENT";  // process id of who started this one
 

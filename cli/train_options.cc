@@ -81,6 +81,14 @@ TrainQuantization quantization(const TrainCommand& c) {
   if (!quantized && c.method.empty() && c.weight_method.empty() && c.activation_method.empty())
     throw UsageError(
         "--method is required: one of nibble list train-methods, or none for float training (or --weight-method, --activation-method)");
+  // What nothing would come of.
+  const auto needs = [](const std::string& given, const char* option, bool has, const char* what) {
+    if (!given.empty() && !has) throw UsageError(fmt::format("{}: needs {}", option, what));
+  };
+  needs(c.weight_bits, "--weight-bits", q.weight_method != "none", "a method for the weights (--method, --weight-method)");
+  needs(c.activation_bits, "--activation-bits", q.activation_method != "none", "a method for the activations (--method, --activation-method)");
+  needs(c.gradient_bits, "--gradient-bits", quantized, "a method (--method, --weight-method)");
+  needs(c.method_options, "--method-options", quantized, "a method (--method, --weight-method)");
   if (!c.weight_bits.empty()) q.weight_bits = static_cast<int>(whole_number("--weight-bits", c.weight_bits, 1, 8));
   if (!c.activation_bits.empty()) q.activation_bits = static_cast<int>(whole_number("--activation-bits", c.activation_bits, 1, 8));
   if (!c.gradient_bits.empty()) q.gradient_bits = static_cast<int>(whole_number("--gradient-bits", c.gradient_bits, 2, 32));
@@ -145,14 +153,16 @@ void add_train_options(CLI::App& app, TrainCommand& c) {
       ->type_name("E")
       ->check(CLI::NonNegativeNumber)
       ->group(quantization_group);
-  app.add_option("--teacher", c.teacher, "a float network to learn from, too (distillation)")
-      ->type_name("FLOAT.onnx")
-      ->group(quantization_group);
+  CLI::Option* teacher = app.add_option("--teacher", c.teacher, "a float network to learn from, too (distillation)")
+                             ->type_name("FLOAT.onnx")
+                             ->group(quantization_group);
   app.add_option("--distill-alpha", o.distill_alpha, "weight of the labels; 1 - it that of the teacher")
+      ->needs(teacher)
       ->type_name("A")
       ->capture_default_str()
       ->group(quantization_group);
   app.add_option("--distill-temperature", o.distill_temperature, "of both networks' scores")
+      ->needs(teacher)
       ->type_name("T")
       ->capture_default_str()
       ->group(quantization_group);
@@ -198,7 +208,7 @@ void add_train_options(CLI::App& app, TrainCommand& c) {
   app.add_option("--save-float", c.save_float, "also write the trained parameters as a float model")
       ->type_name("FLOAT.onnx")
       ->group(run_group);
-  app.add_option("--device", o.device, "cpu, or cuda where libtorch has it")->type_name("NAME")->capture_default_str()->group(run_group);
+  app.add_option("--device", o.device, "cpu; nothing else yet")->type_name("NAME")->capture_default_str()->group(run_group);
   o.threads = 0;
   app.add_option("--threads", o.threads, "threads of each process [processors, shared out over the processes]")
       ->type_name("N")

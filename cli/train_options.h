@@ -22,7 +22,6 @@ struct TrainCommand {
   std::string method_options;
   bool per_tensor = false;
   std::string teacher;
-  int widen = 1;
   std::string schedule = "cosine", lr_steps, optimizer = "sgd", augment;
   std::int64_t freeze_bn = -1;
   TrainOptions options;  // what needs no translation
