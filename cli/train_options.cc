@@ -86,7 +86,8 @@ TrainQuantization quantization(const TrainCommand& c) {
     if (!given.empty() && !has) throw UsageError(fmt::format("{}: needs {}", option, what));
   };
   needs(c.weight_bits, "--weight-bits", q.weight_method != "none", "a method for the weights (--method, --weight-method)");
-  needs(c.activation_bits, "--activation-bits", q.activation_method != "none", "a method for the activations (--method, --activation-method)");
+  needs(c.activation_bits, "--activation-bits", q.activation_method != "none",
+        "a method for the activations (--method, --activation-method)");
   needs(c.gradient_bits, "--gradient-bits", quantized, "a method (--method, --weight-method)");
   needs(c.method_options, "--method-options", quantized, "a method (--method, --weight-method)");
   if (!c.weight_bits.empty()) q.weight_bits = static_cast<int>(whole_number("--weight-bits", c.weight_bits, 1, 8));

@@ -96,7 +96,7 @@ struct TrainOptions {
   int threads = 1;  // of this process. Results of floating-point sums depend on it
   std::uint64_t seed = 0;
   bool double_precision = false;  // for tests: parameters and data in float64
-  std::string device = "cpu";     // "cuda" where libtorch has it
+  std::string device = "cpu";     // nothing else yet
 };
 
 struct EpochReport {

@@ -63,6 +63,17 @@ class FoldedOnes {
   Graph graph_;
 };
 
+// Takes `seen`, gamma / sigma in the module's precision, off the factors: the quantizer has it in its weights already. What is left is of a
+// Mul behind the BatchNormalization, else 1.
+void leave_what_comes_behind(std::vector<double>& factor, const torch::Tensor& seen) {
+  constexpr double kRounding = 1e-5;
+  const torch::Tensor values = seen.to(torch::kFloat64).contiguous();
+  for (std::size_t c = 0; c < factor.size(); ++c) {
+    const double ratio = factor[c] / values.data_ptr<double>()[c];
+    factor[c] = factor[c] == 0 || std::abs(ratio - 1) < kRounding ? 1.0 : ratio;
+  }
+}
+
 // The bits of two's complement that hold these codes, at least `least`.
 int bits_of(const std::vector<double>& codes, int least) {
   int bits = least;
@@ -115,9 +126,23 @@ std::map<NodeId, torch::Tensor> TrainModule::Impl::round_biases() const {
     torch::Tensor values = torch::empty({static_cast<std::int64_t>(codes.size())}, torch::kFloat64);
     for (std::size_t c = 0; c < codes.size(); ++c)
       values.data_ptr<double>()[c] = codes[c] * static_cast<double>(params->scale[params->scale.size() == 1 ? 0 : c]);
+    // Where an Add or Mul behind the layer was folded into it as well, the module still computes that by itself.
+    const torch::Tensor steps = torch::tensor(std::vector<double>(params->scale.begin(), params->scale.end()), torch::kFloat64);
+    const torch::Tensor own = own_bias(layer, values.numel());
+    if (own.sizes() != values.sizes() || ((values - own).abs() > 0.51 * steps + 1e-6 * own.abs()).any().item<bool>()) continue;
     result[layer.node] = values;
   }
   return result;
+}
+
+torch::Tensor TrainModule::Impl::own_bias(const LayerSite& layer, std::int64_t channels) const {
+  const ValueId id = graph().node(layer.node).input(2);
+  torch::Tensor bias = torch::zeros({channels}, torch::kFloat64);
+  if (id != kNoValue && constants[index(id)].defined()) bias = constants[index(id)].detach().to(torch::kFloat64).flatten();
+  if (layer.norm == kNoNode) return bias.numel() == 1 ? bias.expand({channels}) : bias;
+  const BatchNorm& norm = norms.at(layer.norm);
+  const torch::Tensor factor = norm.gamma.detach().to(torch::kFloat64) / (norm.var.to(torch::kFloat64) + norm.epsilon).sqrt();
+  return (bias - norm.mean.to(torch::kFloat64)) * factor + norm.beta.detach().to(torch::kFloat64);
 }
 
 TrainedNetwork TrainModule::Impl::trained() const {
@@ -169,7 +194,7 @@ TrainedNetwork TrainModule::Impl::trained() const {
     const WeightLayout layout = weight_layout(node, shape);
     const auto channels = static_cast<std::size_t>(layout.channels);
     std::vector<double> factor = ones.of(name);
-    if (impl.folds(layer)) std::fill(factor.begin(), factor.end(), 1.0);  // its quantizer has seen it already
+    if (impl.folds(layer)) leave_what_comes_behind(factor, impl.fold_factor(layer));
 
     // Codes may not grow where a bias would leave 32 bits: the channel's scale is raised instead.
     std::vector<double> least(channels, 0.0);
@@ -224,6 +249,7 @@ TrainedNetwork TrainModule::Impl::trained() const {
     const auto out = values.mutable_data<float>();
     std::vector<double> sums(out.size(), 0.0);
     RangeEntry& entry = result.ranges.entries[result.graph.value(weight).name];
+    entry.bases.clear();  // of another layer with the same weights
     for (const FoldedBase& f : folded) {
       QuantParams params;
       // Of parts of a sum -1, 0 and 1 are enough: 0 is there for channels that are all 0.

@@ -100,14 +100,14 @@ torch::Tensor TrainModule::Impl::run(const torch::Tensor& images, const StepInfo
   TORCH_CHECK(step.reducer != nullptr, "a step has a reducer");
   if (step.training) rounded_biases.reset();
   std::vector<torch::Tensor> values(graph().values().size());
-  std::vector<torch::Tensor> exact;  // by ValueId: float forms of rounded values that float nodes read
+  std::vector<torch::Tensor> exact;  // by ValueId: float forms of values that the float world makes, for the float nodes that read them
   torch::Tensor input = images.to(dtype);
   if (input.dim() == 4) input = input.contiguous(at::MemoryFormat::ChannelsLast);
   const auto keep = [&](ValueId v, const torch::Tensor& x) {
     const std::size_t edge = edge_made[index(v)];
     values[index(v)] = edge == SIZE_MAX ? x : quantize_edge(edge, x, step);
     if (watcher) watcher(graph().value(v).name, values[index(v)]);
-    if (edge != SIZE_MAX && !reads_float.empty()) {
+    if (edge != SIZE_MAX && !reads_float.empty() && placement.made_in_float.contains(graph().value(v).name)) {
       exact.resize(values.size());
       exact[index(v)] = x;
     }

@@ -34,14 +34,14 @@ class TrainModule {
   ~TrainModule();
   TrainModule(TrainModule&&) noexcept;
 
-  // Gives every activation's quantizer its first grid, from the float values of one batch (of all ranks): once before parameters(), state()
-  // and the first quantized forward pass, also before a checkpoint is loaded into them. Nothing else changes. `step`: its reducer and
-  // sample_ids.
+  // Gives every quantizer its first grid, from the weights and the values of one batch (of all ranks): once before parameters(), state()
+  // and the first quantized forward pass, also before a checkpoint is loaded into them; and again where quantization begins after float
+  // epochs (what was observed in them stays). Nothing else changes. `step`: its reducer and sample_ids.
   void initialize(const torch::Tensor& images, const StepInfo& step);
   // images [batch, ...] -> logits [batch, classes]: the first output, flattened; a final Softmax is left out.
   torch::Tensor forward(const torch::Tensor& images, const StepInfo& step);
-  // From the next pass on `watcher` sees every value as it is made, by its name, behind its quantizer; an empty one ends it. For tests, and to
-  // find where values stop being finite.
+  // From the next pass on `watcher` sees every value as it is made, by its name, behind its quantizer; an empty one ends it. For tests, and
+  // to find where values stop being finite.
   using Watcher = std::function<void(const std::string& value, const torch::Tensor& x)>;
   void watch(Watcher watcher);
   std::vector<Parameter> parameters();

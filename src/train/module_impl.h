@@ -58,7 +58,7 @@ struct TrainModule::Impl {
   std::vector<WeightHolder> holders;
   std::vector<EdgeQuantizer> edges;    // as placement.edges
   std::vector<std::size_t> edge_made;  // by ValueId: the edge whose grid it is rounded to; SIZE_MAX: none
-  std::vector<bool> reads_float;       // by NodeId
+  std::vector<bool> reads_float;       // by NodeId: reads what the float world made, not its rounded copy
   std::vector<NodeId> last_use;        // by ValueId: it may go after this node
   std::optional<InitializerHome> home;
   bool initializing = false;
@@ -77,6 +77,7 @@ struct TrainModule::Impl {
 
   // module_quantize.cc
   void make_quantizers();
+  void start_weights();  // their first grids, from the weights as they are
   torch::Tensor quantize_edge(std::size_t edge, const torch::Tensor& x, const StepInfo& step);
   torch::Tensor run_layer(LayerSite& layer, const std::vector<torch::Tensor>& inputs, const StepInfo& step);
   torch::Tensor run_norm(NodeId node, const torch::Tensor& x, const StepInfo& step);
@@ -90,6 +91,7 @@ struct TrainModule::Impl {
   // export.cc
   TrainedNetwork trained() const;
   std::map<NodeId, torch::Tensor> round_biases() const;
+  torch::Tensor own_bias(const LayerSite& layer, std::int64_t channels) const;  // the layer's and its BatchNormalization's, folded; float64
 };
 
 }  // namespace nibble::train

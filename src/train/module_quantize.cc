@@ -23,6 +23,12 @@ torch::Tensor by_channel(const torch::Tensor& x, std::int64_t rank) {
 
 torch::Tensor turned(const torch::Tensor& x, bool turn) { return turn ? x.transpose(0, -1) : x; }
 
+// To a grid of even steps: the soft staircase can stand in for its gradient (round_by(), on_grid(), on_clipped_grid()).
+bool rounds_evenly(const QuantizerRow& row) {
+  constexpr std::string_view kRows[] = {"ema", "lsq", "lsq_plus", "tqt", "pact", "sawb", "relu1", "relu6", "relu_clip", "dorefa", "wrpn"};
+  return std::find(std::begin(kRows), std::end(kRows), row.name) != std::end(kRows);
+}
+
 void check_bits(const QuantizerRow& row, const char* side, int bits, int min, int max) {
   if (bits < min || bits > max)
     fail(ErrorCode::kInvalidArgument, "method '{}' quantizes {} to {} .. {} bits, not to {}", row.name, side, min, max, bits);
@@ -64,6 +70,10 @@ void TrainModule::Impl::make_quantizers() {
   const QuantizerRow* const rows[] = {weight_row, activation_row};
   check_method_options(rows, quantization.options);
   MethodOptions options = quantization.options;
+  const bool even = rounds_evenly(*weight_row) || (activation_row != nullptr && rounds_evenly(*activation_row));
+  if (quantization.estimator == "dsq" && !even)
+    fail(ErrorCode::kInvalidArgument, "--estimator dsq: nothing here rounds to even steps (weights: {}, activations: {})",
+         quantization.weight_method, quantization.activation_method);
   if (quantization.estimator == "dsq") options["estimator_dsq"] = 1;
   const int weight_bits = weights ? quantization.weight_bits : 8;
   check_bits(*weight_row, "weights", weight_bits, weight_row->weight_bits_min, weight_row->weight_bits_max);
@@ -85,13 +95,12 @@ void TrainModule::Impl::make_quantizers() {
                                                          : 8,
                                .is_signed = !edge.nonnegative,
                                .after_relu = edge.nonnegative};
-    edges.push_back({.name = edge.name, .quantizer = row.make_activation(where, low ? options : MethodOptions{})});
+    edges.push_back({.name = edge.name, .quantizer = row.make_activation(where, &row == activation_row ? options : MethodOptions{})});
     if (row.activation_bits_max == 1 && edges.back().quantizer->grid().scales_by_magnitude)
       fail(ErrorCode::kUnsupported, "method '{}': layers that are scaled by the magnitude of their inputs cannot be exported yet; use k=0",
            row.name);
     for (const std::string& name : edge.made) edge_made[index(graph().find_value(name).value())] = edges.size() - 1;
   }
-  // Float nodes among integer ones: they read what the float world made, not its rounded copy.
   const std::set<std::string> floats(placement.float_nodes.begin(), placement.float_nodes.end());
   for (const Node& node : graph().nodes()) reads_float.push_back(floats.contains(node.name));
   if (std::none_of(reads_float.begin(), reads_float.end(), [](bool b) { return b; })) reads_float.clear();
@@ -133,8 +142,17 @@ void TrainModule::Impl::make_quantizers() {
     layer.holder = holders.size();
     if (!folded) shared[{holder.weight, row}] = holders.size();
     holders.push_back(std::move(holder));
-    torch::NoGradGuard guard;
-    holders.back().quantizer->initialize(seen_weight(holders.back(), layer).detach());
+  }
+  start_weights();
+}
+
+void TrainModule::Impl::start_weights() {
+  torch::NoGradGuard guard;
+  std::set<std::size_t> done;
+  for (const LayerSite& layer : layers) {
+    if (layer.holder == SIZE_MAX || !done.insert(layer.holder).second) continue;
+    const WeightHolder& holder = holders[layer.holder];
+    holder.quantizer->initialize(seen_weight(holder, layer).detach());
   }
 }
 
@@ -204,6 +222,7 @@ void TrainModule::initialize(const torch::Tensor& images, const StepInfo& step) 
   first.training = false;
   first.quantize = true;
   for (EdgeQuantizer& edge : impl_->edges) edge.initialized = false;
+  impl_->start_weights();
   impl_->initializing = true;
   impl_->rounded_biases.reset();
   try {

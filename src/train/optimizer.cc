@@ -26,7 +26,10 @@ double learning_rate_at(const TrainOptions& options, std::int64_t step, std::int
     case LearningRateSchedule::kLinear: rate *= 1 - t; break;
     case LearningRateSchedule::kStep: {
       std::vector<std::int64_t> epochs = options.step_epochs;
-      if (epochs.empty()) epochs = {options.epochs / 2, options.epochs * 3 / 4};
+      if (epochs.empty()) {
+        if (options.epochs >= 2) epochs.push_back(options.epochs / 2);
+        if (options.epochs >= 3) epochs.push_back(options.epochs * 3 / 4);
+      }
       for (const std::int64_t epoch : epochs) rate *= step / steps_per_epoch >= epoch ? options.step_factor : 1;
       break;
     }

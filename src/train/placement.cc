@@ -111,6 +111,7 @@ Placement place_quantizers(const Graph& graph, const TrainQuantization& quantiza
     placement.edge_of[value.name] = at->second;
     edge.nonnegative = edge.nonnegative && nonnegative[v];
     edge.eight_bits = edge.eight_bits || eight_bit_value[v];
+    if (value.producer == kNoNode || !plan.integer[index(value.producer)]) placement.made_in_float.insert(value.name);
     const bool tied = value.producer != kNoNode && plan.integer[index(value.producer)] && is_tied(canonical.node(value.producer));
     if (!tied) edge.made.push_back(value.name);
   }

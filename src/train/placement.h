@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,8 @@ struct Placement {
   };
   std::vector<Edge> edges;
   std::map<std::string, std::size_t> edge_of;  // every value with a grid
-  // Nodes that read the float form of a value although it has a grid (float islands beside integer nodes), by name.
-  std::vector<std::string> float_nodes;
+  std::set<std::string> made_in_float;         // those that the float world makes: integer nodes read a rounded copy, others what it made
+  std::vector<std::string> float_nodes;        // by name
 
   struct Layer {
     std::string node;

@@ -1,4 +1,4 @@
-// The processes of one run, joined by torch's c10d: a store to find each other (TCP), collectives by Gloo (NCCL where libtorch has it).
+// The processes of one run, joined by torch's c10d: a store to find each other (TCP), collectives by Gloo.
 #pragma once
 
 #include <cstdint>

@@ -142,7 +142,7 @@ struct QuantizerRow {
   std::unique_ptr<WeightQuantizer> (*make_weight)(const WeightSite&, const MethodOptions&) = nullptr;
   std::unique_ptr<ActivationQuantizer> (*make_activation)(const ActivationSite&, const MethodOptions&) = nullptr;
   std::unique_ptr<GradientQuantizer> (*make_gradient)(const GradientSite&, const MethodOptions&) = nullptr;
-  std::string_view pair = {};  // the activation method that the paper uses with these weights, where it is another row
+  std::string_view pair = {};  // the method that the paper uses for the other side, where it is another row
 };
 std::span<const QuantizerRow* const> quantizer_table();
 // Throws Error{kInvalidArgument} that lists the methods with that side.

@@ -151,7 +151,9 @@ TorchOp make_reshape(const OpSite& site) {
       product *= shape[i];
     }
     const std::int64_t batch = step.sample_ids.defined() ? step.sample_ids.numel() : in[0].size(0);
-    if (product >= 0 && product != in[0].numel() && !shape.empty() && shape[0] == declared && declared > 0) shape[0] = batch;
+    const bool holds_batch = in[0].dim() > 0 && in[0].size(0) == batch;
+    if (product != in[0].numel() && (product >= 0 || holds_batch) && !shape.empty() && shape[0] == declared && declared > 0)
+      shape[0] = batch;
     product = 1;
     bool open = false;
     for (const std::int64_t s : shape) {

@@ -35,10 +35,8 @@ int widest_activation_bits(std::string_view method) {
 
 TrainResult train_network(const Graph& graph, const Dataset& data, const Dataset& evaluation, const TrainOptions& options,
                           TrainSink* sink) {
-  if (options.device != "cpu") {
-    if (options.device != "cuda") fail(ErrorCode::kInvalidArgument, "--device: '{}' is unknown; known are cpu and cuda", options.device);
-    fail(ErrorCode::kUnsupported, "--device cuda: this libtorch was built without CUDA, or there is no such device; use --device cpu");
-  }
+  if (options.device != "cpu")
+    fail(ErrorCode::kUnsupported, "--device {}: nibble trains on the CPU alone; use --device cpu", options.device);
   torch::set_num_threads(options.threads);
   at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
   TrainSink quiet;
@@ -46,7 +44,12 @@ TrainResult train_network(const Graph& graph, const Dataset& data, const Dataset
   std::unique_ptr<train::Reducer> joined;
   if (rendezvous.world_size > 1) joined = train::join_processes(rendezvous);
   train::Reducer& reducer = joined != nullptr ? *joined : train::single_process();
-  return train::Trainer(graph, data, evaluation, options, reducer, sink != nullptr ? *sink : quiet).run();
+  try {
+    return train::Trainer(graph, data, evaluation, options, reducer, sink != nullptr ? *sink : quiet).run();
+  } catch (const c10::Error& error) {  // its what() has a backtrace
+    const std::string text = error.what_without_backtrace();
+    fail(ErrorCode::kUnsupported, "libtorch cannot train this network: {}", text.substr(0, text.find('\n')));
+  }
 }
 
 RuntimeCheck check_in_runtime(const Model& model, const Dataset& evaluation, const std::vector<std::int64_t>& predicted, int threads,

@@ -53,7 +53,8 @@ std::map<std::string, std::string> options_as_text(const TrainOptions& options, 
   put("--epochs", options.epochs);
   put("--batch", options.batch);
   put("--lr", options.learning_rate);
-  put("--schedule", static_cast<int>(options.schedule));
+  constexpr const char* kSchedules[] = {"cosine", "step", "constant", "linear"};
+  put("--schedule", kSchedules[static_cast<int>(options.schedule)]);
   put("--lr-steps", fmt::format("{}", fmt::join(options.step_epochs, ",")));
   put("--lr-factor", options.step_factor);
   put("--warmup", options.warmup_epochs);
@@ -323,6 +324,7 @@ Trainer::StepResult Trainer::take_step(const StepSamples& samples, const Batch& 
 
 void Trainer::begin_epoch() {
   order_ = epoch_order(options_.seed, run_.epoch, train_.size());
+  if (run_.epoch > 0 && run_.epoch == options_.start_epoch) initialize();  // for the network that the float epochs have made
   run_.epoch_loss = run_.epoch_seconds = 0;
   run_.epoch_correct = run_.epoch_samples = 0;
   module_.begin_epoch(step_info(true));
@@ -362,12 +364,12 @@ void Trainer::train_epoch() {
   }
 }
 
-double Trainer::evaluate() {
+double Trainer::evaluate(bool on_grids) {
   torch::NoGradGuard guard;
   constexpr std::int64_t kBatch = 250;
   torch::Tensor found = torch::zeros({eval_.size()}, torch::kInt64);
   StepInfo info = step_info(false);
-  info.quantize = true;
+  info.quantize = on_grids;
   info.reducer = &single_process();
   for (std::int64_t begin = 0, batch_index = 0; begin < eval_.size(); begin += kBatch, ++batch_index) {
     if (batch_index % reducer_.world_size() != reducer_.rank()) continue;
@@ -430,9 +432,9 @@ void Trainer::resume() {
                                              : fmt::format("resuming in epoch {}, step {}", run_.epoch + 1, run_.step));
 }
 
-// The first grids, from the first batch; a checkpoint's take their place.
+// The first grids, from the first batch of the epoch; a checkpoint's take their place.
 void Trainer::initialize() {
-  order_ = epoch_order(options_.seed, 0, train_.size());
+  order_ = epoch_order(options_.seed, run_.epoch, train_.size());
   const StepSamples samples = step_samples(0);
   module_.initialize(to_network(train_.batch(samples.ids).images), step_info(samples, true));
 }
@@ -443,11 +445,14 @@ TrainResult Trainer::run() {
     std::filesystem::create_directories(options_.checkpoint_folder, code);
     if (code) fail(ErrorCode::kIo, "--checkpoint: the folder {} cannot be made: {}", options_.checkpoint_folder, code.message());
   }
+  if (writes()) {
+    for (const std::string& note : report_.notes) sink_.note(note);
+  }
   initialize();
   if (options_.resume)
     resume();
   else
-    run_.initial_top1 = evaluate();
+    run_.initial_top1 = evaluate(true);
   log_.open(run_.log_bytes);
   if (!options_.resume) save();  // the folder can be written, and whatever happens there is something to go on from
 
@@ -459,7 +464,7 @@ TrainResult Trainer::run() {
       order_ = epoch_order(options_.seed, run_.epoch, train_.size());
     train_epoch();
     if (writes()) sink_.end();
-    const double eval_top1 = evaluate();
+    const double eval_top1 = evaluate(run_.epoch >= options_.start_epoch);
     const EpochReport report{
         .epoch = run_.epoch,
         .loss = run_.epoch_loss / static_cast<double>(run_.epoch_samples),
@@ -483,7 +488,11 @@ TrainResult Trainer::run() {
   report_.eval_top1 = run_.epochs.back().eval_top1;
   TrainResult result{.report = report_, .float_graph = module_.float_graph(), .network = std::nullopt};
   const TrainQuantization& q = options_.quantization;
-  if (q.weight_method != "none" || q.activation_method != "none") result.network = module_.trained();
+  if (q.weight_method != "none" || q.activation_method != "none") {
+    result.network = module_.trained();
+    for (std::size_t i = report_.notes.size(); writes() && i < result.network->notes.size(); ++i) sink_.note(result.network->notes[i]);
+    result.report.notes = result.network->notes;
+  }
   return result;
 }
 

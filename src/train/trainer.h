@@ -48,7 +48,7 @@ class Trainer {
   StepResult take_step(const StepSamples& samples, const Batch& batch);
   void reduce_gradients(const std::vector<Parameter>& parameters);
   void train_epoch();
-  double evaluate();  // top-1 in percent
+  double evaluate(bool on_grids);  // top-1 in percent; else in float, as before --start-epoch
   [[noreturn]] void fail_not_finite(const char* what, const torch::Tensor& images, const torch::Tensor& logits);
 
   Checkpoint here() const;

@@ -54,7 +54,8 @@ class BinaryWeight : public WeightQuantizer {
     weight.clamp_(-1, 1);
   }
 
-  double learning_rate_scale() const override { return scaled_ ? 1 / glorot_ : 1; }
+  // Float epochs have the learning rate of a float network.
+  double learning_rate_scale() const override { return scaled_ && stretched_.item<double>() != 0 ? 1 / glorot_ : 1; }
   std::vector<StateTensor> state() override { return {{"stretched", stretched_}}; }
 
  private:

@@ -55,10 +55,7 @@ class EmaActivation : public ActivationQuantizer {
         decay_(std::clamp(option(options, "decay", 0.99), 0.0, 1.0)),
         delay_(static_cast<std::int64_t>(option(options, "delay", 0))) {}
 
-  void initialize(const torch::Tensor& x, const StepInfo& step) override {
-    observed_.zero_();
-    observe(x, step);
-  }
+  void initialize(const torch::Tensor& x, const StepInfo& step) override { observe(x, step); }
 
   torch::Tensor forward(const torch::Tensor& x, const StepInfo& step) override {
     if (step.training && !step.freeze_statistics) observe(x, step);

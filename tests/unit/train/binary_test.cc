@@ -6,6 +6,9 @@ namespace {
 
 TEST(BinaryConnect, SignsWithTheGradientBehind) {
   const auto quantizer = find_quantizer("binaryconnect").make_weight({.name = "w", .bits = 1, .fan_in = 5, .fan_out = 1}, {});
+  EXPECT_EQ(quantizer->learning_rate_scale(), 1);  // of float epochs
+  torch::Tensor trained = torch::ones({1, 5}, torch::kFloat64);
+  quantizer->begin_epoch(trained, training_step());
   // Glorot's coefficient for 5 + 1 connections: sqrt(1.5 / 6) = 1/2.
   EXPECT_NEAR(quantizer->learning_rate_scale(), 2, 1e-15);
   torch::Tensor weight = torch::tensor({-0.3, 0.0, 0.9, -1.0, 1.2}, torch::kFloat64).view({1, 5}).set_requires_grad(true);

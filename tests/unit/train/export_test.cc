@@ -75,6 +75,28 @@ TEST(Export, ResNet20IsWhatTheModuleEvaluates) {
   }
 }
 
+// Float layers read what integer layers leave: rounded values.
+TEST(Export, FloatEndsAreWhatTheModuleEvaluates) {
+  const Graph graph = make_architecture("lenet5", {1, 20, 20}, 10, 3);
+  TrainQuantization quantization = lsq(2, 2);
+  quantization.first_last = FirstLastPolicy::kFloat;
+  TrainModule module(graph, quantization);
+  train_a_little(module, graph, 3);
+  const TrainedNetwork trained = module.trained();
+  const QuantizedGraph quantized = quantize(trained.graph, trained.ranges, trained.scheme);
+  torch::NoGradGuard guard;
+  const torch::Tensor images = test::random_images(graph, 8, 99);
+  const torch::Tensor logits = module.forward(images, test::step_of(8, false));
+  std::vector<double> errors;
+  for (std::int64_t i = 0; i < 8; ++i) {
+    const std::vector<Tensor> inputs = {from_torch(images.slice(0, i, i + 1))};
+    errors.push_back(test::relative_error(logits[i], to_torch(simulate(quantized, inputs)[0], torch::kFloat32).view({-1})));
+  }
+  // Ties may upset a sample; what is not rounded at 2 bits is far off in all.
+  std::sort(errors.begin(), errors.end());
+  EXPECT_LT(errors[4], 1e-3);
+}
+
 // Signs: the Relu is gone, the Sign stands behind the pool, and simulation and evaluation agree.
 TEST(Export, SignsAreWhatTheModuleEvaluates) {
   const Graph graph = make_architecture("lenet5", {1, 28, 28}, 10, 3);

@@ -144,6 +144,20 @@ TEST(Trainer, Learns) {
   EXPECT_EQ(report.step_losses.size(), 40U);
 }
 
+// Float epochs are a float run's, whatever is quantized after them; evaluations, too.
+TEST(Trainer, FloatEpochsAreThoseOfAFloatRun) {
+  for (const char* method : {"binaryconnect", "lsq"}) {
+    TrainOptions options = small_options(method);
+    options.start_epoch = 2;
+    TrainOptions plain = small_options("none");
+    const TrainReport quantized = run(options, single_process(), 41), in_float = run(plain, single_process(), 41);
+    for (std::size_t step = 0; step < 10; ++step) EXPECT_EQ(quantized.step_losses[step], in_float.step_losses[step]) << method << step;
+    EXPECT_NE(quantized.step_losses[10], in_float.step_losses[10]) << method;
+    for (std::size_t epoch = 0; epoch < 2; ++epoch)
+      EXPECT_EQ(quantized.epochs[epoch].eval_top1, in_float.epochs[epoch].eval_top1) << method;
+  }
+}
+
 TEST(Trainer, ResumesToTheSameLosses) {
   const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "nibble_trainer_resume";
   std::filesystem::remove_all(folder);
@@ -335,6 +349,12 @@ TEST(Optimizer, SchedulesAtTheirEnds) {
   EXPECT_DOUBLE_EQ(learning_rate_at(options, 499, per_epoch), 2);
   EXPECT_DOUBLE_EQ(learning_rate_at(options, 500, per_epoch), 0.2);
   EXPECT_NEAR(learning_rate_at(options, 700, per_epoch), 0.02, 1e-15);
+  for (const std::int64_t epochs : {1, 2, 3}) {  // short runs start with the whole rate and fall once at a time
+    options.epochs = epochs;
+    EXPECT_DOUBLE_EQ(learning_rate_at(options, 0, per_epoch), 2);
+    EXPECT_DOUBLE_EQ(learning_rate_at(options, epochs * per_epoch - 1, per_epoch), epochs == 1 ? 2 : epochs == 2 ? 0.2 : 2 * 0.1 * 0.1);
+  }
+  options.epochs = 10;
   options.schedule = LearningRateSchedule::kConstant;
   options.warmup_epochs = 2;
   EXPECT_DOUBLE_EQ(learning_rate_at(options, 0, per_epoch), 0.01);
