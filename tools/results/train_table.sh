@@ -12,7 +12,7 @@ Prints, as Markdown, accuracy after training: the trainer's own, the integer run
   --work     models, logs and unpacked images; runs that are there already are not run again  [a temporary folder, removed]
   --samples  train on N samples of each data set at most [all]
   --threads  [2]
-  --epochs   of each method, where a table does not fix them [mnist: 3; cifar, recipes: 12]
+  --epochs   of each method, where a table does not fix them [mnist: 3; cifar: 10; recipes: 3; demo: 30]
   --seed     [1]
   TABLE      mnist, cifar, recipes, demo [all]
 TEXT
@@ -62,7 +62,7 @@ PY
 if wanted mnist; then
   need_assets
   data=(--data "$assets/mnist/train-images-idx3-ubyte.gz" --eval-data "$assets/mnist/t10k-images-idx3-ubyte.gz" --batch 64)
-  header "LeNet-5 with BatchNormalization on MNIST, 60,000 images, seed $seed"
+  header "LeNet-5 with BatchNormalization on MNIST, ${samples:-60,000} images, seed $seed"
   train lenet5 --arch lenet5 "${data[@]}" --method none --epochs 3 --lr 0.05 --weight-decay 5e-4 --save-float "$work/lenet5.float.onnx"
   row lenet5 lenet5 "float" ">= 99.2"
   # method LABEL BAR OPTIONS...
@@ -85,11 +85,10 @@ if wanted mnist; then
   method "xnor" -1.2 --method xnor
   method "dorefa 2/2" -.5 --method dorefa --weight-bits 2 --activation-bits 2
   method "pact with sawb 2/2" -.5 --weight-method sawb --activation-method pact --weight-bits 2 --activation-bits 2
-  method "wrpn 2/2, widened" -.5 --method wrpn --weight-bits 2 --activation-bits 2 --widen 2
+  method "wrpn 2/2" -.5 --method wrpn --weight-bits 2 --activation-bits 2
   method "dorefa 4/4, gradients 6" -1 --method dorefa --weight-bits 4 --activation-bits 4 --gradient-bits 6
-  method "dynamic_fixed_point 10/10/10" -1 --method dynamic_fixed_point --weight-bits 10 --activation-bits 10 --gradient-bits 10
+  method "dynamic_fixed_point 8/8/10" -1 --method dynamic_fixed_point --weight-bits 8 --activation-bits 8 --gradient-bits 10
   method "binaryconnect, stochastic" -1.5 --method binaryconnect --method-options stochastic=1
-  method "xnor with K" -1.2 --method xnor --method-options k=1
   method "lsq 4/4" -.5 --method lsq --weight-bits 4 --activation-bits 4
   method "pact with sawb 4/4" -.5 --weight-method sawb --activation-method pact --weight-bits 4 --activation-bits 4
   method "dorefa 4/4" -.5 --method dorefa --weight-bits 4 --activation-bits 4
@@ -105,19 +104,19 @@ cifar_float() {
   need_assets
   unpack_cifar10
   data=(--data "$work/cifar10/train" --eval-data "$work/cifar10/test" --augment crop,flip --batch 128)
-  train cifar_float "$assets/models/cifar10_resnet20.onnx" "${data[@]}" --method none --epochs "${float_epochs:-20}" --lr 0.05 --nesterov
+  train cifar_float "$assets/models/cifar10_resnet20.onnx" "${data[@]}" --method none --epochs 8 --lr 0.03 --nesterov
 }
 if wanted cifar; then
   cifar_float
   header "ResNet-20 on CIFAR-10 (20,000 training and 5,000 test images that went through JPEG), seed $seed"
   row cifar_float cifar_float "float, fine-tuned: where all start" ">= 87"
-  train cifar_none "$float" "${data[@]}" --method none --epochs "${epochs:-12}" --lr 0.02
+  train cifar_none "$float" "${data[@]}" --method none --epochs "${epochs:-10}" --lr 0.02
   row cifar_none cifar_none "float, as many further epochs" "baseline"
   method() {
     local label=$1 bar=$2 name
     shift 2
     name=cifar_$(tr -c 'a-z0-9\n' _ <<<"${label,,}")
-    train "$name" "$float" "${data[@]}" --epochs "${epochs:-12}" --lr 0.02 "$@" || true
+    train "$name" "$float" "${data[@]}" --epochs "${epochs:-10}" --lr 0.02 "$@" || true
     row "$name" cifar_none "$label" "$bar"
   }
   method "lsq 8/8" "-.5 (-.2)" --method lsq
