@@ -173,7 +173,10 @@ TEST_F(Tune, LayersThatIntegersCostTooMuchGoBackToFloat) {
   test::scale_output_channel(graph, "w2", 5, 3000);
   test::scale_output_channel(graph, "b2", 5, 3000);
   test::scale_input_channel(graph, "w3", 5, 1 / 3000.0F);
-  const TuneResult result = tune(graph, data, options("a"));
+  TuneOptions o = options("a");
+  o.metric = TuneMetric::kKl;  // GPTQ keeps the answers right at 4 bits even here, but not every score
+  o.max_drop = 0.0005;
+  const TuneResult result = tune(graph, data, o);
   ASSERT_GT(result.best, 0) << to_text(result);
   EXPECT_FALSE(result.trials[0].passes);
   const TuneTrial& best = result.trials[static_cast<std::size_t>(result.best - 1)];
