@@ -12,7 +12,7 @@ Prints, as Markdown, accuracy after training: the trainer's own, the integer run
   --work     models, logs and unpacked images; runs that are there already are not run again  [a temporary folder, removed]
   --samples  train on N samples of each data set at most [all]
   --threads  [2]
-  --epochs   of each method, where a table does not fix them [mnist: 3; cifar: 10; recipes: 3; demo: 30]
+  --epochs   of each method, where a table does not fix them [mnist: 3; cifar: 10; recipes: 3; demo: 120]
   --seed     [1]
   TABLE      mnist, cifar, recipes, demo [all]
 TEXT
@@ -152,6 +152,7 @@ if wanted demo; then
   "$nibble" evaluate "$demo/shapes.onnx" --data "$demo/evaluation" --json >"$work/demo_float.eval" 2>/dev/null
   python3 -c 'import json, sys; r = json.load(open(sys.argv[1])); json.dump({"eval_top1": r["top1"], "runtime_top1": None, "runtime_agreement": None, "epochs": [{"images_per_second": 0}]}, open(sys.argv[2], "w"))' "$work/demo_float.eval" "$work/demo_float.json"
   row demo_float demo_float "float" ""
-  train demo "$demo/shapes.onnx" --data "$demo/calibration" --eval-data "$demo/evaluation" --method ema --per-tensor --epochs "${epochs:-30}" --lr 0.01 --batch 32 || true
-  row demo demo_float "ema 8/8, per tensor" "-1"
+  train demo "$demo/shapes.onnx" --data "$demo/calibration" --eval-data "$demo/evaluation" --method lsq --per-tensor --epochs "${epochs:-120}" --lr 0.003 --optimizer adam \
+    --teacher "$demo/shapes.onnx" --distill-alpha 0.3 --augment crop --batch 32 || true
+  row demo demo_float "lsq 8/8, per tensor" "-1"
 fi
